@@ -1,0 +1,65 @@
+// A DeepSpeed configuration file, as DeepSpeed reads it, and what it would do with it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tidemark/setting.hpp"
+
+namespace tidemark {
+
+// The activation_checkpointing block with DeepSpeed's defaults
+// (deepspeed/runtime/activation_checkpointing/config.py).
+struct ActivationCheckpointing {
+  bool partition_activations = false;
+  bool contiguous_memory_optimization = false;
+  std::optional<std::int64_t> number_checkpoints;
+  bool cpu_checkpointing = false;
+  bool synchronize_checkpoint_boundary = false;
+  bool profile = false;
+
+  bool operator==(const ActivationCheckpointing&) const = default;
+};
+
+enum class Severity : std::uint8_t { note, warning, error };
+
+// Something that DeepSpeed would silently ignore, misread or fail on later.
+struct ConfigFinding {
+  std::string id;  // "unknown-key"; stable, listed in the README
+  Severity severity = Severity::warning;
+  std::string key;      // "activation_checkpointing.number_checkpoints"
+  std::string message;  // what DeepSpeed does with it, in one sentence
+  std::string remedy;
+  bool operator==(const ConfigFinding&) const = default;
+};
+
+struct Config {
+  std::string path;
+  std::string text;  // the file, byte for byte
+  bool has_block = false;
+  ActivationCheckpointing activation_checkpointing;
+  std::vector<ConfigFinding> findings;
+};
+
+// Parses as DeepSpeed does (hjson: comments, trailing commas, unquoted keys; duplicate keys
+// refused). `path` is for messages. Throws InputError with line and column where DeepSpeed's own
+// reader would refuse the file.
+[[nodiscard]] Config parse_config(const std::string& path, const std::string& text);
+
+// The config's own setting, as a row of a sweep.
+[[nodiscard]] Setting setting_of(const ActivationCheckpointing& block,
+                                 std::int32_t model_parallel_size, Method method,
+                                 const DeepSpeedVersion& version);
+
+// The block that a setting means, keeping the config's synchronize and profile keys.
+[[nodiscard]] ActivationCheckpointing block_of(const Setting& setting,
+                                               const ActivationCheckpointing& base);
+
+// The config's text, byte for byte, with only those keys of the block changed whose value differs;
+// a missing key or block is inserted in the file's own style. Comments and order stay.
+[[nodiscard]] std::string with_block(const Config& config, const ActivationCheckpointing& block);
+
+}  // namespace tidemark

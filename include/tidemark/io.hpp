@@ -1,0 +1,61 @@
+// Reading and writing files, all without Torch. Broken input throws InputError: one sentence that
+// names the file, the place in it and the remedy.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "tidemark/config.hpp"
+#include "tidemark/prediction.hpp"
+#include "tidemark/program.hpp"
+#include "tidemark/report.hpp"
+#include "tidemark/schedule.hpp"
+#include "tidemark/trace.hpp"
+
+namespace tidemark {
+
+// A .pt2 archive. Weights are not read, only located.
+[[nodiscard]] Program read_program(const std::string& path);
+// The same from bytes in memory; `path` is for messages. For tests and fuzzing.
+[[nodiscard]] Program parse_program(const std::string& path, const std::string& bytes);
+
+// The tool's own step trace: JSON, gzip when the name ends in .gz (recognised by content on
+// reading). Reading checks it (check_trace). Writing and reading gives an equal trace.
+[[nodiscard]] StepTrace read_step_trace(const std::string& path);
+[[nodiscard]] StepTrace parse_step_trace(const std::string& path, const std::string& text);
+void write_step_trace(const StepTrace& trace, const std::string& path);
+[[nodiscard]] std::string format_step_trace(const StepTrace& trace);
+
+[[nodiscard]] Config read_config(const std::string& path);
+
+// sweep.json.
+[[nodiscard]] Sweep read_sweep(const std::string& path);
+[[nodiscard]] Sweep parse_sweep(const std::string& path, const std::string& text);
+[[nodiscard]] std::string format_sweep(const Sweep& sweep);
+
+// rows/N.json.gz: the row, its schedule, and both timelines.
+struct RowDetail {
+  std::string fingerprint;
+  SweepRow row;
+  Schedule schedule;
+  std::optional<MemoryTimeline> predicted;
+  std::optional<MemoryTimeline> measured;
+  bool operator==(const RowDetail&) const = default;
+};
+[[nodiscard]] RowDetail read_row_detail(const std::string& path);
+[[nodiscard]] RowDetail parse_row_detail(const std::string& path, const std::string& text);
+[[nodiscard]] std::string format_row_detail(const RowDetail& detail);
+
+// Whole files. Gzip is undone by content; writing compresses when the name ends in .gz, goes
+// through a temporary file beside the target, and is complete or absent.
+[[nodiscard]] std::string read_file(const std::string& path);
+void write_file(const std::string& path, const std::string& content);
+
+// The registry of readers: recognises a file by its content and reads it.
+using ModelInput = std::variant<Program, StepTrace>;
+[[nodiscard]] ModelInput read_model(const std::string& path);
+
+// "6GiB", "6GB", plain bytes. Throws UsageError with the accepted suffixes.
+[[nodiscard]] Bytes parse_bytes(const std::string& text);
+
+}  // namespace tidemark

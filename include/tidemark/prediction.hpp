@@ -1,0 +1,72 @@
+// What a schedule needs and costs: predicted by simulate(), or measured by executing it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tidemark/schedule.hpp"
+#include "tidemark/trace.hpp"
+#include "tidemark/units.hpp"
+
+namespace tidemark {
+
+// The same fields, whether predicted or measured. Every peak is absolute: everything on the device
+// at that moment, static memory included. What does not apply to a device is absent, never zero.
+struct StepFigures {
+  Bytes live_peak_bytes = 0;
+  std::optional<Bytes> allocated_peak_bytes;
+  std::optional<Bytes> reserved_peak_bytes;
+  Bytes host_peak_bytes = 0;  // offloaded values, as asked for
+  std::optional<Bytes> pinned_reserved_bytes;
+  Bytes static_bytes = 0;
+  // By Term; sums to live_peak_bytes.
+  std::array<Bytes, term_count> peak_breakdown{};
+  Term peak_term = Term::workspace;  // the largest but static
+  std::optional<OpId> peak_op;       // absent: the peak lies in a step that runs no operator
+  std::optional<double> step_seconds;
+  std::optional<double> recompute_seconds;  // time of the operators run again
+  std::optional<double> transfer_seconds;   // time of copies and collectives, overlapped or not
+  Bytes transfer_bytes = 0;                 // bytes moved by copies and collectives
+
+  bool operator==(const StepFigures&) const = default;
+};
+
+// Levels during each step of the schedule, for pictures: an operator's outputs and scratch count
+// while it runs.
+struct MemoryTimeline {
+  std::vector<Bytes> live_bytes;
+  std::vector<Bytes> host_bytes;
+  bool operator==(const MemoryTimeline&) const = default;
+};
+
+struct Prediction {
+  StepFigures figures;
+  MemoryTimeline timeline;
+  std::size_t peak_step = 0;  // position in Schedule::steps
+  bool operator==(const Prediction&) const = default;
+};
+
+enum class GradientVerdict : std::uint8_t { equal, differ, not_comparable, not_run };
+
+struct Measurement {
+  StepFigures figures;
+  MemoryTimeline timeline;
+  // Half the distance between the quartiles of the repeated step times; absent with one repeat.
+  std::optional<double> step_seconds_noise;
+  GradientVerdict gradients = GradientVerdict::not_run;
+  // Set where a device had no memory left: the step did not finish, and figures hold what was
+  // reached. One sentence: what was asked and what was free.
+  std::optional<std::string> out_of_memory;
+  std::vector<std::string> notes;
+  bool operator==(const Measurement&) const = default;
+};
+
+// Replays a valid schedule: bytes exactly, times from the trace's durations and its copy
+// bandwidth (absent times where the trace has none). During an operator its inputs, outputs and
+// workspace are alive together. Linear in the steps; under 2 ms for 5,000 operators.
+[[nodiscard]] Prediction simulate(const StepTrace& trace, const Schedule& schedule);
+
+}  // namespace tidemark
