@@ -1,0 +1,476 @@
+// Lowers a setting onto a recorded step: the same operators in the recorded order, each segment
+// run again before its backward.
+//
+//   recorded     f0 f1 f2 | f3 f4 f5 | head | b5 b4 b3 | b2 b1 b0
+//   scheduled    f0 f1 f2 | f3 f4 f5 | head | f3 f4 f5 b5 b4 b3 | f0 f1 f2 b2 b1 b0
+//
+// Storages die where the recorded step really released them, mapped onto the recomputed instance.
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint_storage.hpp"
+#include "schedule_writer.hpp"
+#include "step_analysis.hpp"
+#include "tidemark/setting.hpp"
+
+namespace tidemark {
+
+namespace {
+
+// torch.get_rng_state() on the CPU: 5,056 bytes (at::CPUGeneratorImpl's legacy state, as a tensor).
+constexpr Bytes cpu_generator_state_bytes = 5056;
+
+class ScheduleBuilder {
+ public:
+  ScheduleBuilder(const StepTrace& trace, const Setting& setting, const BuildOptions& options,
+                  const std::vector<BlockRun>& runs, std::vector<Segment> segments)
+      : trace_(trace),
+        setting_(setting),
+        analysis_(trace, segments),
+        writer_(trace),
+        storage_(trace, analysis_, setting, writer_),
+        current_(trace.storages.size(), unnamed_instance),
+        recomputed_(trace.storages.size(), unnamed_instance),
+        frees_after_(trace.ops.size()),
+        is_held_output_(trace.storages.size(), 0),
+        is_input_(trace.storages.size(), 0),
+        is_in_block_(trace.ops.size(), 0),
+        segments_(segments.size()),
+        built_{.schedule = {}, .segments = std::move(segments), .notes = {}} {
+    for (const BlockRun& run : runs) {
+      for (std::size_t o = index(run.blocks.front().first); o <= index(run.blocks.back().last);
+           ++o) {
+        is_in_block_[o] = 1;
+      }
+    }
+    for (const SegmentFacts& facts : analysis_.segments()) {
+      for (const StorageId id : facts.inputs) is_input_[index(id)] = 1;
+    }
+    if (options.hold_outputs) {
+      for (const StorageId id : trace.outputs) is_held_output_[index(id)] = 1;
+    }
+    for (std::size_t s = 0; s < trace.storages.size(); ++s) {
+      current_[s] = writer_.static_instance(make_id<StorageId>(s));
+    }
+  }
+
+  [[nodiscard]] std::variant<BuiltSchedule, InvalidSetting> build() {
+    if (std::optional<std::string> reason = invalid_reason()) return InvalidSetting{*reason};
+    for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
+      begin_segment(o);
+      recompute_before(o);
+      run_first(o);
+      end_segment(o);
+      for (const InstanceId id : frees_after_[o]) writer_.free(id, Cause::recorded);
+    }
+    note_emulation();
+    built_.notes.insert(built_.notes.end(), storage_.notes().begin(), storage_.notes().end());
+    built_.schedule = writer_.take();
+    return std::move(built_);
+  }
+
+ private:
+  struct SegmentState {
+    std::vector<InstanceId> inputs;  // as its backward reads them, once recomputed
+    // State that feeds values, as it was before the segment's forward: (storage, copy).
+    std::vector<std::pair<StorageId, InstanceId>> restored;
+    InstanceId generator_state = unnamed_instance;
+    bool is_recomputed = false;
+  };
+
+  [[nodiscard]] std::optional<std::string> invalid_reason() const;
+  [[nodiscard]] std::optional<std::string> overwritten_input(const SegmentFacts& facts) const;
+  [[nodiscard]] bool is_reentrant() const { return setting_.method == Method::reentrant; }
+  [[nodiscard]] OpPosition trigger(const SegmentFacts& facts) const;
+  [[nodiscard]] OpPosition hold_end(const SegmentFacts& facts) const;
+  [[nodiscard]] OpPosition recomputed_last(const SegmentFacts& facts) const;
+  [[nodiscard]] OpPosition first_death(StorageId id) const;
+  [[nodiscard]] OpPosition forward_death(StorageId id) const;
+  [[nodiscard]] OpPosition recomputed_death(StorageId id, const SegmentFacts& facts) const;
+  [[nodiscard]] Term first_term(StorageId id, std::size_t op) const;
+  [[nodiscard]] InstanceId read_instance(StorageId id, std::size_t op) const;
+  [[nodiscard]] std::vector<StorageId> state_written_in(const SegmentFacts& facts) const;
+  void begin_segment(std::size_t op);
+  void end_segment(std::size_t op);
+  void save_state(std::size_t segment);
+  void run_first(std::size_t op);
+  void recompute_before(std::size_t op);
+  void recompute(std::size_t segment, OpPosition at);
+  void run_again(std::size_t segment, std::size_t op, OpPosition at,
+                 std::vector<std::vector<InstanceId>>& local_frees);
+  [[nodiscard]] InstanceId instance_for_rerun(std::size_t segment, StorageId id) const;
+  void free_after(OpPosition position, InstanceId id);
+  void note_emulation();
+
+  const StepTrace& trace_;
+  const Setting& setting_;
+  StepAnalysis analysis_;
+  ScheduleWriter writer_;
+  CheckpointStorage storage_;
+  std::vector<InstanceId> current_;                   // by storage: static, or the first run's
+  std::vector<InstanceId> recomputed_;                // by storage
+  std::vector<std::vector<InstanceId>> frees_after_;  // by recorded operator
+  std::vector<char> is_held_output_;
+  std::vector<char> is_input_;     // of any segment
+  std::vector<char> is_in_block_;  // by operator
+  std::vector<SegmentState> segments_;
+  BuiltSchedule built_;
+};
+
+// ---- what cannot run -------------------------------------------------------------------------
+
+std::optional<std::string> ScheduleBuilder::overwritten_input(const SegmentFacts& facts) const {
+  for (std::size_t o = index(facts.segment.first); o <= index(facts.segment.last); ++o) {
+    const Op& op = trace_.ops[o];
+    for (const StorageId id : op.writes) {
+      const bool is_made_before =
+          !analysis_.is_static(id) &&
+          analysis_.creator(id) < static_cast<OpPosition>(facts.segment.first);
+      if (is_made_before || trace_.storages[index(id)].role == Role::input) {
+        return "one of the variables needed for gradient computation has been modified by an "
+               "inplace operation: " +
+               op.name + (op.module.empty() ? "" : " in " + op.module) +
+               " overwrites an input of its own checkpoint";
+      }
+    }
+    if (op.flags.not_recomputable) {
+      return op.name + (op.module.empty() ? "" : " in " + op.module) +
+             " may not run twice in a step";
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> ScheduleBuilder::invalid_reason() const {
+  if (storage_.invalid_reason()) return storage_.invalid_reason();
+  for (const SegmentFacts& facts : analysis_.segments()) {
+    if (std::optional<std::string> reason = overwritten_input(facts)) return reason;
+    const bool has_gradient_input =
+        std::any_of(facts.inputs.begin(), facts.inputs.end(),
+                    [&](StorageId id) { return analysis_.requires_grad(id); });
+    if (is_reentrant() && !has_gradient_input && facts.first_backward != no_op) {
+      return "None of the inputs of the checkpoint " + facts.segment.blocks.front() +
+             " have requires_grad=True: gradients of its parameters would be None";
+    }
+  }
+  return std::nullopt;
+}
+
+// ---- when things happen ----------------------------------------------------------------------
+
+// Reentrant: the checkpoint's own node runs first, before any operator of the segment's backward.
+// Non-reentrant: the first saved value that is unpacked.
+OpPosition ScheduleBuilder::trigger(const SegmentFacts& facts) const {
+  return is_reentrant() ? facts.first_backward : facts.first_saved_read;
+}
+
+// How long a segment holds its inputs: until its nodes have let go of what they saved.
+OpPosition ScheduleBuilder::hold_end(const SegmentFacts& facts) const {
+  return is_reentrant() ? facts.last_backward : facts.last_saved_read;
+}
+
+OpPosition ScheduleBuilder::recomputed_last(const SegmentFacts& facts) const {
+  return is_reentrant() ? static_cast<OpPosition>(facts.segment.last) : facts.last_needed;
+}
+
+OpPosition ScheduleBuilder::first_death(StorageId id) const {
+  if (is_held_output_[index(id)] != 0) return never;
+  const OpPosition recorded = analysis_.recorded_death(id);
+  if (recorded == never) return never;
+  if (analysis_.is_made_in_forward(id)) return forward_death(id);
+  // A gradient that comes into a segment is held by the reentrant node until it returns.
+  OpPosition death = recorded;
+  if (!is_reentrant()) return death;
+  const std::int32_t made_by =
+      analysis_.segment_of(static_cast<std::size_t>(analysis_.creator(id)));
+  for (const OpPosition use : analysis_.uses(id)) {
+    const std::int32_t reader = analysis_.segment_of(static_cast<std::size_t>(use));
+    if (reader == no_segment || reader == made_by) continue;
+    death = std::max(death, analysis_.segments()[static_cast<std::size_t>(reader)].last_backward);
+  }
+  return death;
+}
+
+// The first instance of what forward makes. Outside segments: as recorded, or longer as somebody's
+// checkpoint. Inside: nothing is saved, so it dies at its last use there, or, if others use it, at
+// theirs.
+OpPosition ScheduleBuilder::forward_death(StorageId id) const {
+  const std::int32_t mover = storage_.moved_by(id);
+  if (mover != no_segment) {
+    if (storage_.releases_originals()) return never;
+    return static_cast<OpPosition>(
+        analysis_.segments()[static_cast<std::size_t>(mover)].segment.last);
+  }
+  const std::int32_t home = analysis_.home(id);
+  const OpPosition recorded = analysis_.recorded_death(id);
+  OpPosition death = recorded;
+  if (home != no_segment) {
+    const Segment& segment = analysis_.segments()[static_cast<std::size_t>(home)].segment;
+    const auto last = static_cast<OpPosition>(segment.last);
+    const bool was_held_inside = analysis_.segment_of(static_cast<std::size_t>(recorded)) == home;
+    if (!analysis_.is_output(id)) {
+      if (recorded <= last) return recorded;
+      return std::max(analysis_.creator(id), analysis_.last_use_in(id, no_op, last));
+    }
+    if (was_held_inside) {
+      death = analysis_.creator(id);
+      for (const OpPosition use : analysis_.uses(id)) {
+        if (use <= last || analysis_.segment_of(static_cast<std::size_t>(use)) != home) death = use;
+      }
+    }
+  }
+  if (is_input_[index(id)] == 0) return death;
+  for (const SegmentFacts& facts : analysis_.segments()) {
+    const bool is_its_input =
+        std::find(facts.inputs.begin(), facts.inputs.end(), id) != facts.inputs.end();
+    if (is_its_input && hold_end(facts) != no_op) death = std::max(death, hold_end(facts));
+  }
+  return death;
+}
+
+// The recomputed instance. Needed by backward: as recorded, but not for the sake of others, who
+// hold the first one. Not needed: at its last use in the recomputation.
+OpPosition ScheduleBuilder::recomputed_death(StorageId id, const SegmentFacts& facts) const {
+  if (is_reentrant() && analysis_.is_output(id)) return facts.last_backward;
+  const auto first = static_cast<OpPosition>(facts.segment.first);
+  if (!analysis_.is_needed_again(id)) {
+    return std::max(analysis_.creator(id),
+                    analysis_.last_use_in(id, first, recomputed_last(facts)));
+  }
+  OpPosition last_read = trigger(facts);
+  for (const OpPosition use : analysis_.uses(id)) {
+    const auto op = static_cast<std::size_t>(use);
+    if (use > trigger(facts) && analysis_.segment_of(op) == analysis_.home(id)) {
+      last_read = use;
+    }
+  }
+  const OpPosition recorded = analysis_.recorded_death(id);
+  const bool is_held_by_others =
+      analysis_.is_output(id) &&
+      (recorded == never ||
+       analysis_.segment_of(static_cast<std::size_t>(recorded)) != analysis_.home(id));
+  return is_held_by_others ? last_read : std::max(last_read, recorded);
+}
+
+Term ScheduleBuilder::first_term(StorageId id, std::size_t op) const {
+  const Op& maker = trace_.ops[op];
+  if (maker.phase == Phase::optimizer) return Term::optimizer_step;
+  if (maker.phase == Phase::backward) {
+    return trace_.storages[index(id)].role == Role::gradient ? Term::gradients
+                                                             : Term::activation_gradients;
+  }
+  if (is_input_[index(id)] != 0) return Term::held_checkpoints;
+  return is_in_block_[op] != 0 ? Term::activations : Term::outside_blocks;
+}
+
+// ---- writing the steps -----------------------------------------------------------------------
+
+void ScheduleBuilder::free_after(OpPosition position, InstanceId id) {
+  if (position != never) frees_after_[static_cast<std::size_t>(position)].push_back(id);
+}
+
+InstanceId ScheduleBuilder::read_instance(StorageId id, std::size_t op) const {
+  const std::int32_t segment = analysis_.segment_of(op);
+  if (segment == no_segment || trace_.ops[op].phase == Phase::forward) return current_[index(id)];
+  const SegmentState& state = segments_[static_cast<std::size_t>(segment)];
+  if (!state.is_recomputed) return current_[index(id)];
+  return instance_for_rerun(static_cast<std::size_t>(segment), id);
+}
+
+InstanceId ScheduleBuilder::instance_for_rerun(std::size_t segment, StorageId id) const {
+  if (analysis_.home(id) == static_cast<std::int32_t>(segment)) return recomputed_[index(id)];
+  const SegmentState& state = segments_[segment];
+  const std::vector<StorageId>& inputs = analysis_.segments()[segment].inputs;
+  const auto input = std::find(inputs.begin(), inputs.end(), id);
+  if (input != inputs.end()) return state.inputs[static_cast<std::size_t>(input - inputs.begin())];
+  for (const auto& [storage, copy] : state.restored) {
+    if (storage == id) return copy;
+  }
+  return current_[index(id)];
+}
+
+void ScheduleBuilder::run_first(std::size_t o) {
+  const Op& op = trace_.ops[o];
+  Run run{.op = make_id<OpId>(o), .reads = {}, .writes = {}, .creates = {}};
+  for (const StorageId id : op.reads) run.reads.push_back(read_instance(id, o));
+  for (const StorageId id : op.writes) run.writes.push_back(read_instance(id, o));
+  for (const StorageId id : op.creates) {
+    const InstanceId made =
+        writer_.name(id, trace_.storages[index(id)].bytes, Place::device, first_term(id, o));
+    current_[index(id)] = made;
+    run.creates.push_back(made);
+    free_after(first_death(id), made);
+  }
+  writer_.add(std::move(run), Cause::recorded);
+}
+
+// Buffers that a segment overwrites and that feed values (spectral norm): batch norm's statistics
+// are not among them.
+std::vector<StorageId> ScheduleBuilder::state_written_in(const SegmentFacts& facts) const {
+  std::vector<StorageId> state;
+  for (std::size_t o = index(facts.segment.first); o <= index(facts.segment.last); ++o) {
+    const Op& op = trace_.ops[o];
+    if (op.flags.statistics) continue;
+    for (const StorageId id : op.writes) {
+      const bool is_known = std::find(state.begin(), state.end(), id) != state.end();
+      if (analysis_.is_static(id) && !is_known) state.push_back(id);
+    }
+  }
+  return state;
+}
+
+void ScheduleBuilder::save_state(std::size_t segment) {
+  const SegmentFacts& facts = analysis_.segments()[segment];
+  for (const StorageId id : state_written_in(facts)) {
+    const InstanceId copy = writer_.allocate(id, trace_.storages[index(id)].bytes, Place::device,
+                                             Term::restored_state, Cause::restore_state);
+    writer_.copy_whole(current_[index(id)], copy, Queue::compute, Cause::restore_state);
+    segments_[segment].restored.emplace_back(id, copy);
+    built_.notes.push_back(
+        "buffer " + trace_.storages[index(id)].name +
+        " feeds values and is written in a checkpoint: restored for the recomputation; the "
+        "framework runs the update twice, so its gradients differ from these");
+  }
+}
+
+void ScheduleBuilder::begin_segment(std::size_t o) {
+  const std::int32_t segment = analysis_.segment_of(o);
+  if (segment == no_segment || trace_.ops[o].phase != Phase::forward) return;
+  const auto s = static_cast<std::size_t>(segment);
+  const SegmentFacts& facts = analysis_.segments()[s];
+  if (index(facts.segment.first) != o || trigger(facts) == no_op) return;
+  SegmentState& state = segments_[s];
+  for (const StorageId id : facts.inputs) state.inputs.push_back(current_[index(id)]);
+  storage_.before_forward(s, state.inputs);
+  save_state(s);
+  if (trace_.device.kind == DeviceKind::cpu) {
+    state.generator_state = writer_.allocate(no_storage, cpu_generator_state_bytes, Place::device,
+                                             Term::generator_states, Cause::generator_state);
+  }
+}
+
+void ScheduleBuilder::end_segment(std::size_t o) {
+  const std::int32_t segment = analysis_.segment_of(o);
+  if (segment == no_segment || trace_.ops[o].phase != Phase::forward) return;
+  const auto s = static_cast<std::size_t>(segment);
+  const SegmentFacts& facts = analysis_.segments()[s];
+  if (index(facts.segment.last) == o && trigger(facts) != no_op) storage_.after_forward(s);
+}
+
+void ScheduleBuilder::recompute_before(std::size_t o) {
+  const std::int32_t segment = analysis_.segment_of(o);
+  if (segment == no_segment || trace_.ops[o].phase != Phase::backward) return;
+  const auto s = static_cast<std::size_t>(segment);
+  if (trigger(analysis_.segments()[s]) == static_cast<OpPosition>(o)) {
+    recompute(s, static_cast<OpPosition>(o));
+  }
+}
+
+void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
+  const SegmentFacts& facts = analysis_.segments()[segment];
+  SegmentState& state = segments_[segment];
+  const std::vector<InstanceId> originals = state.inputs;
+  state.inputs = storage_.before_recomputation(segment, originals);
+  state.is_recomputed = true;
+  for (std::size_t i = 0; i < facts.inputs.size(); ++i) {
+    const bool is_ours = storage_.is_moved(segment, facts.inputs[i]) &&
+                         state.inputs[i] != writer_.static_instance(facts.inputs[i]);
+    if (is_ours) free_after(hold_end(facts), state.inputs[i]);
+  }
+  for (const auto& [storage, copy] : state.restored) free_after(hold_end(facts), copy);
+
+  const auto first = index(facts.segment.first);
+  const OpPosition last = recomputed_last(facts);
+  if (last != no_op) {
+    // The generator's present state, kept while the segment draws again from its own.
+    InstanceId present = unnamed_instance;
+    if (state.generator_state != unnamed_instance) {
+      present = writer_.allocate(no_storage, cpu_generator_state_bytes, Place::device,
+                                 Term::generator_states, Cause::generator_state);
+    }
+    std::vector<std::vector<InstanceId>> local_frees(static_cast<std::size_t>(last) - first + 1);
+    for (std::size_t o = first; o <= static_cast<std::size_t>(last); ++o) {
+      run_again(segment, o, at, local_frees);
+      for (const InstanceId id : local_frees[o - first]) writer_.free(id, Cause::recompute);
+    }
+    if (present != unnamed_instance) writer_.free(present, Cause::generator_state);
+  }
+  if (state.generator_state != unnamed_instance) {
+    free_after(hold_end(facts), state.generator_state);
+  }
+}
+
+void ScheduleBuilder::run_again(std::size_t segment, std::size_t o, OpPosition at,
+                                std::vector<std::vector<InstanceId>>& local_frees) {
+  const SegmentFacts& facts = analysis_.segments()[segment];
+  const std::size_t first = index(facts.segment.first);
+  const Op& op = trace_.ops[o];
+  Run run{.op = make_id<OpId>(o), .reads = {}, .writes = {}, .creates = {}};
+  for (const StorageId id : op.reads) run.reads.push_back(instance_for_rerun(segment, id));
+  for (const StorageId id : op.writes) run.writes.push_back(instance_for_rerun(segment, id));
+  for (const StorageId id : op.creates) {
+    const InstanceId made =
+        writer_.name(id, trace_.storages[index(id)].bytes, Place::device, Term::recomputed_segment);
+    recomputed_[index(id)] = made;
+    run.creates.push_back(made);
+    const OpPosition death = recomputed_death(id, facts);
+    if (death >= at) {
+      free_after(death, made);
+    } else {
+      local_frees[static_cast<std::size_t>(death) - first].push_back(made);
+    }
+  }
+  writer_.add(std::move(run), Cause::recompute);
+}
+
+void ScheduleBuilder::note_emulation() {
+  if (setting_.partition_activations && setting_.model_parallel_size > 1) {
+    built_.notes.push_back("emulated in one process: this rank's 1/" +
+                           std::to_string(setting_.model_parallel_size) +
+                           " of each checkpoint is kept and the gather is copied; the peers' "
+                           "slices count in no peak");
+  }
+  const bool has_statistics = std::any_of(
+      analysis_.segments().begin(), analysis_.segments().end(), [&](const SegmentFacts& facts) {
+        const auto first = trace_.ops.begin() + static_cast<std::int64_t>(facts.segment.first);
+        const auto last = trace_.ops.begin() + static_cast<std::int64_t>(facts.segment.last);
+        return std::any_of(first, last + 1, [](const Op& op) { return op.flags.statistics; });
+      });
+  if (has_statistics) {
+    built_.notes.push_back(
+        "batch-norm statistics are updated twice, as under the framework's checkpointing");
+  }
+}
+
+}  // namespace
+
+std::variant<BuiltSchedule, InvalidSetting> build_schedule(const StepTrace& trace,
+                                                           const std::vector<BlockRun>& runs,
+                                                           const Setting& setting,
+                                                           const BuildOptions& options) {
+  std::vector<Segment> segments;
+  if (setting.number_checkpoints) {
+    if (*setting.number_checkpoints < 1) {
+      return InvalidSetting{"number_checkpoints must be at least 1"};
+    }
+    if (runs.empty())
+      return InvalidSetting{"no repeated blocks were found; name them with --blocks"};
+    segments = make_segments(runs, *setting.number_checkpoints, setting.uneven);
+  }
+  const std::size_t made = segments.size();
+  ScheduleBuilder builder(trace, setting, options, runs, std::move(segments));
+  std::variant<BuiltSchedule, InvalidSetting> outcome = builder.build();
+  auto* built = std::get_if<BuiltSchedule>(&outcome);
+  if (built != nullptr && setting.number_checkpoints &&
+      made < static_cast<std::size_t>(*setting.number_checkpoints)) {
+    built->notes.push_back("number_checkpoints " + std::to_string(*setting.number_checkpoints) +
+                           " gives " + std::to_string(made) +
+                           " segments, because all but the last hold equally many blocks");
+  }
+  return outcome;
+}
+
+}  // namespace tidemark
