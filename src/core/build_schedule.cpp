@@ -398,7 +398,9 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
     }
     if (present != unnamed_instance) writer_.free(present, Cause::generator_state);
   }
-  if (state.generator_state != unnamed_instance) {
+  // The reentrant node keeps its state as a plain attribute, so it lives as long as the graph: to
+  // the end of the step. The other form lets go with its last saved value.
+  if (state.generator_state != unnamed_instance && !is_reentrant()) {
     free_after(hold_end(facts), state.generator_state);
   }
 }
