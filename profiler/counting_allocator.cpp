@@ -60,7 +60,7 @@ CountingAllocator& CountingAllocator::install() {
 }
 
 c10::DataPtr CountingAllocator::allocate(size_t bytes) {
-  constexpr c10::Device cpu(c10::kCPU);
+  const c10::Device cpu(c10::kCPU);
   if (bytes == 0) return {nullptr, nullptr, &release, cpu};
   auto* block = static_cast<std::byte*>(c10::alloc_cpu(header_bytes + bytes));
   const auto counted = static_cast<Bytes>(bytes);

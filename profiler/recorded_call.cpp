@@ -1,0 +1,85 @@
+#include "recorded_call.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+namespace tidemark {
+
+namespace {
+
+at::CPUGeneratorImpl& default_generator() {
+  return *at::detail::getDefaultCPUGenerator().get<at::CPUGeneratorImpl>();
+}
+
+}  // namespace
+
+GeneratorState GeneratorState::take() {
+  at::CPUGeneratorImpl& generator = default_generator();
+  const std::scoped_lock lock(generator.mutex_);
+  return {.engine = generator.engine(),
+          .next_float = generator.next_float_normal_sample(),
+          .next_double = generator.next_double_normal_sample()};
+}
+
+void GeneratorState::restore() const {
+  at::CPUGeneratorImpl& generator = default_generator();
+  const std::scoped_lock lock(generator.mutex_);
+  generator.set_engine(engine);
+  generator.set_next_float_normal_sample(next_float);
+  generator.set_next_double_normal_sample(next_double);
+}
+
+bool GeneratorState::is_same(const GeneratorState& other) const {
+  const at::mt19937_data_pod ours = engine.data();
+  const at::mt19937_data_pod theirs = other.engine.data();
+  return ours.left_ == theirs.left_ && ours.next_ == theirs.next_ &&
+         ours.state_ == theirs.state_ && next_float == other.next_float &&
+         next_double == other.next_double;
+}
+
+CallMemory call_memory(const std::vector<CallEvent>& events,
+                       const std::unordered_map<const void*, StorageId>& created,
+                       Bytes created_bytes) {
+  // The last block at an address that was not freed again is the created storage's.
+  std::unordered_map<const void*, std::size_t> survivor;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    if (events[i].is_free) {
+      survivor.erase(events[i].data);
+    } else {
+      survivor[events[i].data] = i;
+    }
+  }
+  CallMemory memory;
+  std::unordered_map<const void*, std::int32_t> temporaries;
+  std::int32_t next_temporary = 0;
+  Bytes level = 0;
+  Bytes peak = 0;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    const CallEvent& event = events[i];
+    AllocationEvent allocation{
+        .is_free = event.is_free, .bytes = event.bytes, .storage = no_storage, .temporary = -1};
+    const auto made = created.find(event.data);
+    const auto last = survivor.find(event.data);
+    if (event.is_free) {
+      const auto temporary = temporaries.find(event.data);
+      if (temporary == temporaries.end()) continue;
+      allocation.temporary = temporary->second;
+      temporaries.erase(temporary);
+      level -= event.bytes;
+    } else {
+      level += event.bytes;
+      if (made != created.end() && last != survivor.end() && last->second == i) {
+        allocation.storage = made->second;
+      } else {
+        allocation.temporary = next_temporary++;
+        temporaries[event.data] = allocation.temporary;
+      }
+    }
+    peak = std::max(peak, level);
+    memory.allocations.push_back(allocation);
+  }
+  memory.workspace_bytes = std::max<Bytes>(0, peak - created_bytes);
+  return memory;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,464 @@
+#include "recorder.hpp"
+
+#include <ATen/SequenceNumber.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "call_values.hpp"
+#include "counting_allocator.hpp"
+#include "operator_rules.hpp"
+#include "recorded_call.hpp"
+#include "storage_table.hpp"
+#include "tidemark/errors.hpp"
+
+namespace tidemark {
+
+namespace {
+
+// Integer and truth values steer indices, so a trace carries them, up to this size each.
+constexpr Bytes largest_kept_value = Bytes{64} << 20;
+
+void add_once(std::vector<StorageId>& list, StorageId id) {
+  if (std::find(list.begin(), list.end(), id) == list.end()) list.push_back(id);
+}
+
+bool holds(const std::vector<StorageId>& list, StorageId id) {
+  return std::find(list.begin(), list.end(), id) != list.end();
+}
+
+// How many leading components two module paths share.
+std::size_t shared_components(std::string_view a, std::string_view b) {
+  std::size_t shared = 0;
+  while (!a.empty() && !b.empty()) {
+    const std::string_view first_a = a.substr(0, a.find('.'));
+    const std::string_view first_b = b.substr(0, b.find('.'));
+    if (first_a != first_b) break;
+    ++shared;
+    a.remove_prefix(std::min(a.size(), first_a.size() + 1));
+    b.remove_prefix(std::min(b.size(), first_b.size() + 1));
+  }
+  return shared;
+}
+
+// The forward call that made an autograd node.
+struct NodeOrigin {
+  std::size_t position = 0;  // how many operators were listed before it
+  bool is_listed = false;    // false: it only made views
+  std::string module;
+  std::string source;
+};
+
+struct NodeScope final : at::ObserverContext {};
+
+}  // namespace
+
+class StepRecorder::Recording final : public AllocationObserver {
+ public:
+  Recording(const std::vector<StaticTensor>& static_tensors, CurrentNode current_node);
+  ~Recording() override;
+
+  void on_allocate(const void* data, Bytes bytes) override;
+  void on_free(const void* data, Bytes bytes) override;
+
+  void set_phase(Phase phase) { phase_ = phase; }
+  void mark_loss(const at::Tensor& loss);
+  void mark_output(const at::Tensor& output);
+  void mark_gradient(const at::Tensor& parameter, const at::Tensor& gradient);
+  StepTrace finish();
+
+ private:
+  static std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function);
+  static void end(const at::RecordFunction& function, at::ObserverContext* context);
+  std::unique_ptr<at::ObserverContext> begin_call(const at::RecordFunction& function);
+  void read_arguments(OpenCall& call, const c10::OperatorHandle& op,
+                      c10::ArrayRef<const c10::IValue> arguments);
+  void note_node(OpenCall& call) const;
+  void end_call(OpenCall& call, const at::RecordFunction& function);
+  void read_results(OpenCall& call, const std::vector<c10::IValue>& results);
+  void note_forward(const OpenCall& call, bool is_listed);
+  void note_backward(OpenCall& call);
+  [[nodiscard]] std::optional<std::size_t> nearest_listed(const NodeOrigin& origin) const;
+  void note_statistics();
+  void free_after(const std::vector<StorageId>& freed, std::size_t listed);
+  void note_modules();
+  void drop_unused_constants();
+  const OperatorRules& rules_of(const c10::OperatorHandle& op);
+
+  // RecordFunction takes plain functions.
+  static thread_local Recording* active_;
+
+  StorageTable table_;
+  CurrentNode current_node_;
+  StepTrace trace_;
+  Phase phase_ = Phase::forward;
+  OpenCall* innermost_ = nullptr;
+  bool is_ours_ = false;  // what runs now is the recorder's own
+  std::vector<std::uint64_t> running_nodes_;
+  std::unordered_map<std::uint64_t, NodeOrigin> origins_;
+  std::unordered_map<c10::OperatorName, OperatorRules> rules_;
+  std::vector<char> statistic_writes_;  // by operator: all that it writes are running values
+  std::map<std::string, std::string> modules_;
+  std::string failure_;
+  at::CallbackHandle callback_ = 0;
+};
+
+thread_local StepRecorder::Recording* StepRecorder::Recording::active_ = nullptr;
+
+// ---- beginning -------------------------------------------------------------------------------
+
+StepRecorder::Recording::Recording(const std::vector<StaticTensor>& static_tensors,
+                                   CurrentNode current_node)
+    : current_node_(std::move(current_node)) {
+  for (const StaticTensor& entry : static_tensors) {
+    if (table_.find(entry.tensor)) continue;
+    const StorageId id = table_.add(entry.tensor, entry.role);
+    Storage& storage = table_[id];
+    storage.name = entry.name;
+    const bool is_counter = entry.role == Role::optimizer_state && entry.tensor.dim() == 0;
+    const bool steers = at::isIntegralType(entry.tensor.scalar_type(), /*includeBool=*/true);
+    if ((steers || is_counter) && storage.bytes <= largest_kept_value) {
+      storage.value = bytes_of(entry.tensor.storage());
+    }
+  }
+  active_ = this;
+  CountingAllocator::install().set_observer(this);
+  callback_ = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(&Recording::begin, &Recording::end)
+          .needsInputs(true)
+          .needsOutputs(true)
+          .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION}));
+}
+
+StepRecorder::Recording::~Recording() {
+  if (active_ != this) return;
+  at::removeCallback(callback_);
+  CountingAllocator::install().set_observer(nullptr);
+  active_ = nullptr;
+}
+
+std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin(
+    const at::RecordFunction& function) {
+  if (active_ == nullptr || active_->is_ours_) return nullptr;
+  if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
+    active_->running_nodes_.push_back(static_cast<std::uint64_t>(function.seqNr()));
+    return std::make_unique<NodeScope>();
+  }
+  return active_->begin_call(function);
+}
+
+void StepRecorder::Recording::end(const at::RecordFunction& function,
+                                  at::ObserverContext* context) {
+  if (active_ == nullptr || context == nullptr) return;
+  if (dynamic_cast<NodeScope*>(context) != nullptr) {
+    active_->running_nodes_.pop_back();
+    return;
+  }
+  active_->end_call(*static_cast<OpenCall*>(context), function);
+}
+
+const OperatorRules& StepRecorder::Recording::rules_of(const c10::OperatorHandle& op) {
+  return rules_.try_emplace(op.operator_name(), op).first->second;
+}
+
+// ---- a call ----------------------------------------------------------------------------------
+
+std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin_call(
+    const at::RecordFunction& function) {
+  const std::optional<c10::OperatorName> name = function.operator_name();
+  const c10::DispatchKeySet excluded = c10::impl::tls_local_dispatch_key_set().excluded_;
+  if (!name || excluded.has(c10::DispatchKey::AutogradFunctionality)) return nullptr;
+  const std::optional<c10::OperatorHandle> op = c10::Dispatcher::singleton().findOp(*name);
+  if (!op) return nullptr;
+  for (OpenCall* caller = innermost_; caller != nullptr; caller = caller->caller) {
+    caller->calls_above_autograd = true;
+    free_after(std::exchange(caller->freed, {}), trace_.ops.size());
+  }
+
+  auto call = std::make_unique<OpenCall>();
+  call->schema = &op->schema();
+  call->op.name = name->name;
+  call->op.phase = phase_;
+  call->op.call.emplace().overload = name->overload_name;
+  call->caller = innermost_;
+  call->first_node = at::sequence_number::peek();
+  if (!running_nodes_.empty()) call->backward_of = running_nodes_.back();
+  note_node(*call);
+  read_arguments(*call, *op, function.inputs());
+  innermost_ = call.get();
+  return call;
+}
+
+void StepRecorder::Recording::note_node(OpenCall& call) const {
+  const Node* node = current_node_ && phase_ == Phase::forward ? current_node_() : nullptr;
+  if (node == nullptr) return;
+  if (!node->module_stack.empty()) call.op.module = node->module_stack.back().path;
+  call.op.source = innermost_source_line(node->stack_trace);
+}
+
+void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::OperatorHandle& op,
+                                             c10::ArrayRef<const c10::IValue> arguments) {
+  const OperatorRules& rules = rules_of(op);
+  call.is_host_sync = rules.is_host_sync();
+  if (rules.may_be_random()) call.generator = GeneratorState::take();
+  const std::vector<ArgumentUse> uses = rules.uses(arguments);
+  bool writes_statistics_only = true;
+  is_ours_ = true;
+  // Exceptions do not leave an observer: PyTorch would only log them.
+  try {
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      call.op.call->arguments.push_back(
+          to_call_value(arguments[i], *call.schema->arguments()[i].real_type(),
+                        [&](const at::Tensor& tensor) { return table_.number_of(tensor); }));
+      for_each_view(std::as_const(call.op.call->arguments.back()), [&](const TensorView& view) {
+        if (table_[view.storage].bytes == 0) return;
+        if (uses[i].reads) add_once(call.op.reads, view.storage);
+        if (!uses[i].writes) return;
+        add_once(call.op.writes, view.storage);
+        writes_statistics_only = writes_statistics_only && uses[i].is_statistic;
+      });
+    }
+  } catch (const std::exception& error) {
+    call.failure = error.what();
+  }
+  is_ours_ = false;
+  call.op.flags.statistics = !call.op.writes.empty() && writes_statistics_only;
+}
+
+void StepRecorder::Recording::end_call(OpenCall& call, const at::RecordFunction& function) {
+  innermost_ = call.caller;
+  if (call.calls_above_autograd) return;
+  is_ours_ = true;
+  try {
+    read_results(call, function.outputs());
+  } catch (const std::exception& error) {
+    if (call.failure.empty()) call.failure = error.what();
+  }
+  is_ours_ = false;
+  call.op.flags.host_sync = call.is_host_sync;
+  const bool is_listed =
+      !call.op.creates.empty() || !call.op.writes.empty() || call.op.flags.host_sync;
+  if (phase_ == Phase::forward) note_forward(call, is_listed);
+  if (!is_listed) {
+    free_after(call.freed, trace_.ops.size());
+    return;
+  }
+  if (phase_ == Phase::backward) note_backward(call);
+  if (call.generator) call.op.flags.random = !call.generator->is_same(GeneratorState::take());
+  if (!call.failure.empty() && failure_.empty()) {
+    failure_ = call.op.name + (call.op.module.empty() ? "" : " in " + call.op.module) +
+               (call.op.source.empty() ? "" : " (" + call.op.source + ")") +
+               " cannot be recorded: " + call.failure;
+  }
+  trace_.ops.push_back(std::move(call.op));
+  free_after(call.freed, trace_.ops.size());
+}
+
+void StepRecorder::Recording::read_results(OpenCall& call,
+                                           const std::vector<c10::IValue>& results) {
+  std::unordered_map<const void*, StorageId> created;
+  Bytes created_bytes = 0;
+  const auto number = [&](const at::Tensor& tensor) {
+    if (const std::optional<StorageId> known = table_.find(tensor)) return *known;
+    const StorageId id = table_.add(tensor, Role::activation);
+    call.op.creates.push_back(id);
+    created[tensor.storage().data()] = id;
+    created_bytes += table_[id].bytes;
+    return id;
+  };
+  const std::vector<c10::Argument>& returns = call.schema->returns();
+  for (std::size_t i = 0; i < results.size() && i < returns.size(); ++i) {
+    call.op.call->results.push_back(to_call_value(results[i], *returns[i].real_type(), number));
+  }
+  CallMemory memory = call_memory(call.events, created, created_bytes);
+  call.op.workspace_bytes = memory.workspace_bytes;
+  call.op.allocations = std::move(memory.allocations);
+}
+
+// ---- which forward operators a backward operator belongs to ------------------------------------
+
+void StepRecorder::Recording::note_forward(const OpenCall& call, bool is_listed) {
+  for (std::uint64_t node = call.first_node; node < at::sequence_number::peek(); ++node) {
+    origins_[node] = {.position = trace_.ops.size(),
+                      .is_listed = is_listed,
+                      .module = call.op.module,
+                      .source = call.op.source};
+  }
+}
+
+void StepRecorder::Recording::note_backward(OpenCall& call) {
+  if (!call.backward_of) return;
+  const auto found = origins_.find(*call.backward_of);
+  if (found == origins_.end()) return;
+  call.op.module = found->second.module;
+  call.op.source = found->second.source;
+  if (const std::optional<std::size_t> forward = nearest_listed(found->second)) {
+    call.op.forward_ops = {make_id<OpId>(*forward)};
+  }
+}
+
+// A view is no operator of the trace: the one before or after it in the same module stands for it.
+std::optional<std::size_t> StepRecorder::Recording::nearest_listed(const NodeOrigin& origin) const {
+  if (origin.is_listed) return origin.position;
+  const auto closeness = [&](std::size_t op) {
+    return shared_components(origin.module, trace_.ops[op].module);
+  };
+  const bool has_before = origin.position > 0;
+  const bool has_after = origin.position < trace_.ops.size() &&
+                         trace_.ops[origin.position].phase == Phase::forward;
+  if (!has_before && !has_after) return std::nullopt;
+  if (!has_before) return origin.position;
+  if (!has_after) return origin.position - 1;
+  return closeness(origin.position) > closeness(origin.position - 1) ? origin.position
+                                                                     : origin.position - 1;
+}
+
+// ---- memory ----------------------------------------------------------------------------------
+
+void StepRecorder::Recording::on_allocate(const void* data, Bytes bytes) {
+  if (innermost_ == nullptr || innermost_->calls_above_autograd) return;
+  innermost_->events.push_back({.is_free = false, .data = data, .bytes = bytes});
+}
+
+void StepRecorder::Recording::on_free(const void* data, Bytes bytes) {
+  const bool is_open = innermost_ != nullptr && !innermost_->calls_above_autograd;
+  if (const std::optional<StorageId> id = table_.forget(data)) {
+    if (is_open) {
+      innermost_->freed.push_back(*id);
+    } else {
+      free_after({*id}, trace_.ops.size());
+    }
+  } else if (is_open) {
+    innermost_->events.push_back({.is_free = true, .data = data, .bytes = bytes});
+  }
+}
+
+// Static storages and constants are never freed by a step.
+void StepRecorder::Recording::free_after(const std::vector<StorageId>& freed, std::size_t listed) {
+  for (const StorageId id : freed) {
+    const Role role = table_[id].role;
+    if (listed == 0 || role != Role::activation) continue;
+    table_[id].freed_after = make_id<OpId>(listed - 1);
+  }
+}
+
+// ---- ending ----------------------------------------------------------------------------------
+
+void StepRecorder::Recording::mark_loss(const at::Tensor& loss) {
+  trace_.loss = table_.number_of(loss);
+  add_once(trace_.keep, *trace_.loss);
+}
+
+void StepRecorder::Recording::mark_output(const at::Tensor& output) {
+  const StorageId id = table_.number_of(output);
+  const bool is_static = table_[id].role != Role::activation;
+  if (!is_static && trace_.loss != id) add_once(trace_.outputs, id);
+}
+
+void StepRecorder::Recording::mark_gradient(const at::Tensor& parameter,
+                                            const at::Tensor& gradient) {
+  const StorageId id = table_.number_of(gradient);
+  if (table_[id].role == Role::activation) table_[id].role = Role::gradient;
+  add_once(trace_.keep, id);
+  trace_.gradients.emplace_back(table_.number_of(parameter), view_of(gradient, id));
+}
+
+// num_batches_tracked.add_(1): a count of calls that nothing in the step depends on.
+void StepRecorder::Recording::note_statistics() {
+  const auto is_counter = [&](StorageId id) {
+    const Storage& storage = table_[id];
+    return storage.role == Role::buffer && storage.value.has_value() && storage.bytes == 8;
+  };
+  for (Op& op : trace_.ops) {
+    if (op.name != "aten::add_" || op.phase != Phase::forward || op.writes.size() != 1) continue;
+    const StorageId id = op.writes.front();
+    const bool is_read_elsewhere =
+        std::any_of(trace_.ops.begin(), trace_.ops.end(), [&](const Op& other) {
+          return other.phase == Phase::forward && holds(other.reads, id) &&
+                 !(other.name == op.name && holds(other.writes, id));
+        });
+    if (is_counter(id) && !is_read_elsewhere) op.flags.statistics = true;
+  }
+}
+
+void StepRecorder::Recording::note_modules() {
+  for (const auto& [path, class_name] : modules_) trace_.modules.push_back({path, class_name});
+}
+
+// Constants that only views or composite calls met. Numbers close up behind them.
+void StepRecorder::Recording::drop_unused_constants() {
+  std::vector<char> is_used(table_.storages().size(), 0);
+  for (std::size_t s = 0; s < is_used.size(); ++s) {
+    is_used[s] = table_.storages()[s].role != Role::constant || !table_.storages()[s].name.empty();
+  }
+  const auto mark = [&](const TensorView& view) { is_used[index(view.storage)] = 1; };
+  for (const Op& op : trace_.ops) {
+    for (const CallValue& value : op.call->arguments) for_each_view(value, mark);
+    for (const CallValue& value : op.call->results) for_each_view(value, mark);
+  }
+  for (const auto& [parameter, view] : trace_.gradients) mark(view);
+  for (const StorageId id : trace_.keep) is_used[index(id)] = 1;
+
+  std::vector<StorageId> renamed(is_used.size(), no_storage);
+  for (std::size_t s = 0; s < is_used.size(); ++s) {
+    if (is_used[s] == 0) continue;
+    renamed[s] = make_id<StorageId>(trace_.storages.size());
+    trace_.storages.push_back(std::move(table_.storages()[s]));
+  }
+  const auto rename = [&](StorageId& id) {
+    if (id != no_storage) id = renamed[index(id)];
+  };
+  const auto rename_view = [&](TensorView& view) { rename(view.storage); };
+  for (Op& op : trace_.ops) {
+    std::for_each(op.reads.begin(), op.reads.end(), rename);
+    std::for_each(op.writes.begin(), op.writes.end(), rename);
+    std::for_each(op.creates.begin(), op.creates.end(), rename);
+    for (AllocationEvent& event : *op.allocations) rename(event.storage);
+    for (CallValue& value : op.call->arguments) for_each_view(value, rename_view);
+    for (CallValue& value : op.call->results) for_each_view(value, rename_view);
+  }
+  std::for_each(trace_.keep.begin(), trace_.keep.end(), rename);
+  std::for_each(trace_.outputs.begin(), trace_.outputs.end(), rename);
+  if (trace_.loss) rename(*trace_.loss);
+  for (auto& [parameter, view] : trace_.gradients) {
+    rename(parameter);
+    rename_view(view);
+  }
+}
+
+StepTrace StepRecorder::Recording::finish() {
+  at::removeCallback(callback_);
+  CountingAllocator::install().set_observer(nullptr);
+  active_ = nullptr;
+  if (!failure_.empty()) throw InputError(failure_);
+  note_statistics();
+  note_modules();
+  // What the step keeps was released by nobody, whatever happened to it while it was handed out.
+  for (const StorageId id : trace_.keep) table_[id].freed_after.reset();
+  drop_unused_constants();
+  return std::move(trace_);
+}
+
+// ---- StepRecorder ----------------------------------------------------------------------------
+
+StepRecorder::StepRecorder(const std::vector<StaticTensor>& static_tensors,
+                           CurrentNode current_node)
+    : recording_(std::make_unique<Recording>(static_tensors, std::move(current_node))) {}
+
+StepRecorder::~StepRecorder() = default;
+
+void StepRecorder::set_phase(Phase phase) { recording_->set_phase(phase); }
+void StepRecorder::mark_loss(const at::Tensor& loss) { recording_->mark_loss(loss); }
+void StepRecorder::mark_output(const at::Tensor& output) { recording_->mark_output(output); }
+void StepRecorder::mark_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
+  recording_->mark_gradient(parameter, gradient);
+}
+StepTrace StepRecorder::finish() { return recording_->finish(); }
+
+}  // namespace tidemark
