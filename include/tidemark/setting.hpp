@@ -27,6 +27,8 @@ struct DeepSpeedVersion {
   auto operator<=>(const DeepSpeedVersion&) const = default;
 };
 [[nodiscard]] std::string to_string(const DeepSpeedVersion& version);
+// "0.19.8" (what follows a further dot or letter is ignored); nullopt: no version.
+[[nodiscard]] std::optional<DeepSpeedVersion> deepspeed_version_from_text(std::string_view text);
 
 struct Setting {
   std::optional<std::int32_t> number_checkpoints;  // absent: no checkpointing

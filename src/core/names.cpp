@@ -1,6 +1,8 @@
 // The names of every enumeration, in one place, so that files, tables and messages agree.
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -124,6 +126,19 @@ std::string_view name(Method value) {
 std::string to_string(const DeepSpeedVersion& version) {
   return std::to_string(version.major) + "." + std::to_string(version.minor) + "." +
          std::to_string(version.patch);
+}
+
+std::optional<DeepSpeedVersion> deepspeed_version_from_text(std::string_view text) {
+  std::array<std::int32_t, 3> numbers{};
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), numbers[i]);
+    if (error != std::errc() || numbers[i] < 0) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    if (i == 2) break;
+    if (!text.starts_with('.')) return std::nullopt;
+    text.remove_prefix(1);
+  }
+  return DeepSpeedVersion{.major = numbers[0], .minor = numbers[1], .patch = numbers[2]};
 }
 
 std::string_view name(Status status) {

@@ -1,0 +1,184 @@
+// The rules of a sound trace.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "tidemark/trace.hpp"
+
+namespace tidemark {
+
+namespace {
+
+// A damaged trace breaks every rule at once; a reader needs the first ones.
+constexpr std::size_t most_sentences = 20;
+
+class TraceChecker {
+ public:
+  explicit TraceChecker(const StepTrace& trace)
+      : trace_(trace), creator_(trace.storages.size(), -1) {}
+
+  std::vector<std::string> check() {
+    check_storages();
+    for (std::size_t o = 0; o < trace_.ops.size() && !is_full(); ++o) check_op(o);
+    if (sentences_.empty()) check_lifetimes();
+    check_results();
+    if (sentences_.size() > most_sentences) sentences_.resize(most_sentences);
+    return std::move(sentences_);
+  }
+
+ private:
+  [[nodiscard]] bool is_full() const { return sentences_.size() >= most_sentences; }
+  void report(std::string sentence) { sentences_.push_back(std::move(sentence)); }
+
+  [[nodiscard]] std::string title(std::size_t op) const {
+    return "operator " + std::to_string(op) + " (" + trace_.ops[op].name + ")";
+  }
+  [[nodiscard]] static std::string number(StorageId id) {
+    return "storage " + std::to_string(static_cast<std::int32_t>(id));
+  }
+  [[nodiscard]] bool is_known(StorageId id) const {
+    return static_cast<std::int32_t>(id) >= 0 && index(id) < trace_.storages.size();
+  }
+  [[nodiscard]] bool is_op(OpId id) const {
+    return static_cast<std::int32_t>(id) >= 0 && index(id) < trace_.ops.size();
+  }
+
+  void check_storages();
+  void check_op(std::size_t o);
+  void check_ids(std::size_t o, const std::vector<StorageId>& ids, const char* list);
+  void check_view(std::size_t o, const TensorView& view);
+  void check_value(std::size_t o, const CallValue& value);
+  void check_lifetimes();
+  void check_results();
+
+  const StepTrace& trace_;
+  std::vector<std::int32_t> creator_;
+  std::vector<std::string> sentences_;
+};
+
+void TraceChecker::check_storages() {
+  for (std::size_t s = 0; s < trace_.storages.size() && !is_full(); ++s) {
+    const Storage& storage = trace_.storages[s];
+    const std::string what = number(make_id<StorageId>(s));
+    if (storage.bytes < 0) report(what + " has a negative size");
+    if (storage.freed_after && !is_op(*storage.freed_after)) {
+      report(what + " is freed after an operator that the trace does not list");
+    }
+    if (storage.value && static_cast<Bytes>(storage.value->size()) != storage.bytes) {
+      report(what + " carries " + std::to_string(storage.value->size()) + " bytes of value for " +
+             std::to_string(storage.bytes) + " bytes");
+    }
+  }
+}
+
+void TraceChecker::check_ids(std::size_t o, const std::vector<StorageId>& ids, const char* list) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (!is_known(ids[i])) {
+      report(title(o) + " " + list + " " + number(ids[i]) + ", which the trace does not list");
+    } else if (std::find(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(i), ids[i]) !=
+               ids.begin() + static_cast<std::ptrdiff_t>(i)) {
+      report(title(o) + " " + list + " " + number(ids[i]) + " twice");
+    }
+  }
+}
+
+void TraceChecker::check_view(std::size_t o, const TensorView& view) {
+  if (!is_known(view.storage)) {
+    return report(title(o) + " is called with " + number(view.storage) +
+                  ", which the trace does not list");
+  }
+  std::int64_t last = view.offset;
+  bool overflows = view.offset < 0;
+  bool is_empty = false;
+  for (std::size_t d = 0; d < view.sizes.size() && d < view.strides.size(); ++d) {
+    std::int64_t reach = 0;
+    is_empty = is_empty || view.sizes[d] == 0;
+    overflows = overflows || view.sizes[d] < 0 || view.strides[d] < 0 ||
+                __builtin_mul_overflow(view.sizes[d] - 1, view.strides[d], &reach) ||
+                __builtin_add_overflow(last, reach, &last);
+  }
+  const Bytes elements = trace_.storages[index(view.storage)].bytes / element_bytes(view.dtype);
+  if (overflows || view.sizes.size() != view.strides.size() || (!is_empty && last >= elements)) {
+    report(title(o) + " is called with a tensor that reaches past the end of " +
+           number(view.storage));
+  }
+}
+
+void TraceChecker::check_value(std::size_t o, const CallValue& value) {
+  if (const auto* view = std::get_if<TensorView>(&value.value)) check_view(o, *view);
+  if (const auto* list = std::get_if<CallList>(&value.value)) {
+    for (const CallValue& item : list->items) check_value(o, item);
+  }
+}
+
+void TraceChecker::check_op(std::size_t o) {
+  const Op& op = trace_.ops[o];
+  check_ids(o, op.reads, "reads");
+  check_ids(o, op.writes, "writes");
+  check_ids(o, op.creates, "creates");
+  if (op.duration.count() < 0) report(title(o) + " has a negative duration");
+  if (op.workspace_bytes < 0) report(title(o) + " has a negative workspace");
+  if (o > 0 && op.phase < trace_.ops[o - 1].phase) {
+    report(title(o) + " belongs to an earlier phase than the operator before it");
+  }
+  for (const StorageId id : op.creates) {
+    if (!is_known(id)) continue;
+    if (creator_[index(id)] >= 0) {
+      report(title(o) + " creates " + number(id) + ", which " +
+             title(static_cast<std::size_t>(creator_[index(id)])) + " created before");
+    }
+    creator_[index(id)] = static_cast<std::int32_t>(o);
+  }
+  for (const OpId id : op.forward_ops) {
+    if (!is_op(id) || trace_.ops[index(id)].phase != Phase::forward) {
+      report(title(o) + " is the derivative of something that is no forward operator");
+    }
+  }
+  if (!op.call) return;
+  for (const CallValue& value : op.call->arguments) check_value(o, value);
+  for (const CallValue& value : op.call->results) check_value(o, value);
+}
+
+// Nothing is used before it is created or after it is freed.
+void TraceChecker::check_lifetimes() {
+  for (std::size_t o = 0; o < trace_.ops.size() && !is_full(); ++o) {
+    const auto check = [&](StorageId id) {
+      if (creator_[index(id)] >= static_cast<std::int32_t>(o)) {
+        report(title(o) + " uses " + number(id) + " before it is created");
+      }
+      const auto freed = trace_.storages[index(id)].freed_after;
+      if (freed && index(*freed) < o)
+        report(title(o) + " uses " + number(id) + " after it is freed");
+    };
+    std::for_each(trace_.ops[o].reads.begin(), trace_.ops[o].reads.end(), check);
+    std::for_each(trace_.ops[o].writes.begin(), trace_.ops[o].writes.end(), check);
+    for (const StorageId id : trace_.ops[o].creates) {
+      const auto freed = trace_.storages[index(id)].freed_after;
+      if (freed && index(*freed) < o) report(number(id) + " is freed before it is created");
+    }
+  }
+}
+
+void TraceChecker::check_results() {
+  const auto check = [&](StorageId id, const std::string& what) {
+    if (!is_known(id)) report(what + " names " + number(id) + ", which the trace does not list");
+  };
+  for (const StorageId id : trace_.keep) check(id, "keep");
+  for (const StorageId id : trace_.outputs) check(id, "outputs");
+  if (trace_.loss) check(*trace_.loss, "loss");
+  for (const auto& [parameter, view] : trace_.gradients) {
+    check(parameter, "a gradient");
+    check(view.storage, "a gradient");
+  }
+  for (const StorageId id : trace_.keep) {
+    if (is_known(id) && creator_[index(id)] >= 0 && trace_.storages[index(id)].freed_after) {
+      report(number(id) + " is kept to the end and freed before it");
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> check_trace(const StepTrace& trace) { return TraceChecker(trace).check(); }
+
+}  // namespace tidemark

@@ -1,0 +1,56 @@
+#include "json_reading.hpp"
+
+#include <algorithm>
+
+namespace tidemark {
+
+namespace {
+
+// nlohmann's parser is iterative, but what is nested deeper than any file of ours is damage.
+constexpr int deepest_nesting = 200;
+
+std::string line_and_column(const std::string& text, std::size_t byte) {
+  const std::size_t end = std::min(byte == 0 ? 0 : byte - 1, text.size());
+  const auto stop = text.begin() + static_cast<std::ptrdiff_t>(end);
+  const auto lines = std::count(text.begin(), stop, '\n');
+  const std::size_t newline = text.rfind('\n', end == 0 ? 0 : end - 1);
+  const std::size_t column =
+      newline == std::string::npos || newline >= end ? end + 1 : end - newline;
+  return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column);
+}
+
+}  // namespace
+
+Json parse_document(const std::string& file, const std::string& text) {
+  try {
+    return Json::parse(text, [](int depth, Json::parse_event_t, Json&) {
+      if (depth > deepest_nesting) throw std::length_error("nested too deep");
+      return true;
+    });
+  } catch (const Json::parse_error& error) {
+    throw InputError(file, line_and_column(text, error.byte),
+                     "is not valid JSON; the file is truncated or damaged");
+  } catch (const std::length_error&) {
+    throw InputError(file, "", "is nested deeper than any file of this kind");
+  }
+}
+
+void check_format(const std::string& file, const Json& document, const std::string& format,
+                  std::int32_t newest_version) {
+  if (!document.is_object() || !document.contains("format") || document["format"] != format) {
+    throw InputError(file, "", "is not a " + format + " file");
+  }
+  const JsonCursor root(file, document, "");
+  const std::int64_t version = root.at("schema_version").integer();
+  if (version < 1 || version > newest_version) {
+    throw InputError(file, "schema_version",
+                     "is " + std::to_string(version) + ", this tidemark reads up to " +
+                         std::to_string(newest_version) + "; use a newer tidemark");
+  }
+}
+
+std::string to_text(const OrderedJson& document, int indentation) {
+  return document.dump(indentation, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+}  // namespace tidemark

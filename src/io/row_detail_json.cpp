@@ -1,0 +1,59 @@
+// rows/N.json.gz: one row with its schedule and timelines.
+#include <utility>
+
+#include "schedule_json.hpp"
+#include "sweep_json.hpp"
+#include "tidemark/io.hpp"
+
+namespace tidemark {
+
+namespace {
+
+constexpr const char* format_name = "tidemark.row";
+constexpr std::int32_t newest_version = 1;
+
+OrderedJson timeline_to_json(const std::optional<MemoryTimeline>& timeline) {
+  if (!timeline) return nullptr;
+  OrderedJson json;
+  json["live_bytes"] = timeline->live_bytes;
+  json["host_bytes"] = timeline->host_bytes;
+  return json;
+}
+
+std::optional<MemoryTimeline> read_timeline(const JsonCursor& root, const char* key) {
+  const auto found = root.find(key);
+  if (!found) return std::nullopt;
+  return MemoryTimeline{.live_bytes = found->at("live_bytes").integers(),
+                        .host_bytes = found->at("host_bytes").integers()};
+}
+
+}  // namespace
+
+std::string format_row_detail(const RowDetail& detail) {
+  OrderedJson json;
+  json["format"] = format_name;
+  json["schema_version"] = newest_version;
+  json["fingerprint"] = detail.fingerprint;
+  json["row"] = row_to_json(detail.row);
+  json["schedule"] = schedule_to_json(detail.schedule);
+  json["predicted_timeline"] = timeline_to_json(detail.predicted);
+  json["measured_timeline"] = timeline_to_json(detail.measured);
+  return to_text(json) + "\n";
+}
+
+RowDetail parse_row_detail(const std::string& path, const std::string& text) {
+  const Json document = parse_document(path, text);
+  check_format(path, document, format_name, newest_version);
+  const JsonCursor root(path, document, "");
+  return {.fingerprint = root.at("fingerprint").string(),
+          .row = read_row(root.at("row")),
+          .schedule = read_schedule(root.at("schedule")),
+          .predicted = read_timeline(root, "predicted_timeline"),
+          .measured = read_timeline(root, "measured_timeline")};
+}
+
+RowDetail read_row_detail(const std::string& path) {
+  return parse_row_detail(path, read_file(path));
+}
+
+}  // namespace tidemark

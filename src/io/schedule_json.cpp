@@ -1,0 +1,134 @@
+#include "schedule_json.hpp"
+
+#include <utility>
+
+namespace tidemark {
+
+namespace {
+
+constexpr std::size_t cause_count = 9;
+constexpr std::size_t place_count = 4;
+
+template <typename Id>
+std::int32_t number(Id id) {
+  return static_cast<std::int32_t>(id);
+}
+
+template <typename Id>
+OrderedJson numbers(const std::vector<Id>& ids) {
+  OrderedJson json = OrderedJson::array();
+  for (const Id id : ids) json.push_back(number(id));
+  return json;
+}
+
+struct StepToJson {
+  OrderedJson operator()(const Run& run) const {
+    return {{"run", number(run.op)},
+            {"reads", numbers(run.reads)},
+            {"writes", numbers(run.writes)},
+            {"creates", numbers(run.creates)}};
+  }
+  OrderedJson operator()(const Allocate& allocate) const {
+    return OrderedJson{{"allocate", number(allocate.instance)}};
+  }
+  OrderedJson operator()(const Copy& copy) const {
+    return {
+        {"copy", number(copy.from)},   {"to", number(copy.to)}, {"from_offset", copy.from_offset},
+        {"to_offset", copy.to_offset}, {"bytes", copy.bytes},   {"queue", key(copy.queue)}};
+  }
+  OrderedJson operator()(const Free& free) const {
+    return OrderedJson{{"free", number(free.instance)}};
+  }
+  OrderedJson operator()(const Wait& wait) const {
+    return {{"wait", key(wait.queue)}, {"event", number(wait.event)}};
+  }
+  OrderedJson operator()(const Collective& collective) const {
+    return {{"collective", "all_gather"},
+            {"group", collective.group},
+            {"inputs", numbers(collective.inputs)},
+            {"output", number(collective.output)}};
+  }
+};
+
+Queue read_queue(const JsonCursor& json) {
+  return json.enumeration<Queue>(queue_count, [](Queue queue) { return key(queue); });
+}
+
+// -1 stands for an unnamed instance.
+InstanceId read_created(const JsonCursor& json) {
+  return static_cast<InstanceId>(static_cast<std::int32_t>(json.integer(-1, 0x7fffffff)));
+}
+
+Step read_step(const JsonCursor& json) {
+  Step step;
+  step.cause =
+      json.at("cause").enumeration<Cause>(cause_count, [](Cause cause) { return key(cause); });
+  if (const auto op = json.find("run")) {
+    step.action = Run{.op = op->id<OpId>(),
+                      .reads = json.at("reads").ids<InstanceId>(),
+                      .writes = json.at("writes").ids<InstanceId>(),
+                      .creates = json.at("creates").list<InstanceId>(read_created)};
+  } else if (const auto made = json.find("allocate")) {
+    step.action = Allocate{made->id<InstanceId>()};
+  } else if (const auto from = json.find("copy")) {
+    step.action = Copy{.from = from->id<InstanceId>(),
+                       .to = json.at("to").id<InstanceId>(),
+                       .from_offset = json.at("from_offset").bytes(),
+                       .to_offset = json.at("to_offset").bytes(),
+                       .bytes = json.at("bytes").bytes(),
+                       .queue = read_queue(json.at("queue"))};
+  } else if (const auto freed = json.find("free")) {
+    step.action = Free{freed->id<InstanceId>()};
+  } else if (const auto queue = json.find("wait")) {
+    step.action = Wait{.queue = read_queue(*queue), .event = json.at("event").id<StepId>()};
+  } else if (json.find("collective")) {
+    step.action = Collective{.kind = CollectiveKind::all_gather,
+                             .group = json.at("group").small_integer(),
+                             .inputs = json.at("inputs").ids<InstanceId>(),
+                             .output = json.at("output").id<InstanceId>()};
+  } else {
+    json.fail("is none of the six kinds of step");
+  }
+  return step;
+}
+
+}  // namespace
+
+OrderedJson schedule_to_json(const Schedule& schedule) {
+  OrderedJson json;
+  json["initial_instances"] = schedule.initial_instances;
+  json["instances"] = OrderedJson::array();
+  for (const Instance& instance : schedule.instances) {
+    json["instances"].push_back({{"storage", number(instance.storage)},
+                                 {"number", instance.number},
+                                 {"bytes", instance.bytes},
+                                 {"place", key(instance.place)},
+                                 {"term", key(instance.term)}});
+  }
+  json["steps"] = OrderedJson::array();
+  for (const Step& step : schedule.steps) {
+    OrderedJson written = std::visit(StepToJson{}, step.action);
+    written["cause"] = key(step.cause);
+    json["steps"].push_back(std::move(written));
+  }
+  return json;
+}
+
+Schedule read_schedule(const JsonCursor& json) {
+  Schedule schedule;
+  schedule.initial_instances = json.at("initial_instances").small_integer();
+  schedule.instances = json.at("instances").list<Instance>([](const JsonCursor& instance) {
+    return Instance{.storage = static_cast<StorageId>(
+                        static_cast<std::int32_t>(instance.at("storage").integer(-1, 0x7fffffff))),
+                    .number = instance.at("number").small_integer(),
+                    .bytes = instance.at("bytes").bytes(),
+                    .place = instance.at("place").enumeration<Place>(
+                        place_count, [](Place place) { return key(place); }),
+                    .term = instance.at("term").enumeration<Term>(
+                        term_count, [](Term term) { return key(term); })};
+  });
+  schedule.steps = json.at("steps").list<Step>(read_step);
+  return schedule;
+}
+
+}  // namespace tidemark

@@ -1,0 +1,315 @@
+// The step trace as JSON, one field after the other. Documented in the README.
+#include "step_trace_json.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base64.hpp"
+#include "call_json.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/report.hpp"
+
+namespace tidemark {
+
+namespace {
+
+constexpr std::size_t role_count = 9;
+constexpr std::size_t phase_count = 3;
+constexpr std::size_t device_kind_count = 4;
+constexpr const char* format_name = "tidemark.step";
+
+template <typename Id>
+OrderedJson ids_to_json(const std::vector<Id>& ids) {
+  OrderedJson json = OrderedJson::array();
+  for (const Id id : ids) json.push_back(static_cast<std::int32_t>(id));
+  return json;
+}
+
+void put_if(OrderedJson& json, const char* key, const std::string& text) {
+  if (!text.empty()) json[key] = text;
+}
+
+OrderedJson storage_to_json(const Storage& storage, std::size_t id) {
+  OrderedJson json{{"id", id}, {"bytes", storage.bytes}, {"role", name(storage.role)}};
+  put_if(json, "name", storage.name);
+  put_if(json, "device", storage.device);
+  if (storage.freed_after) json["freed_after"] = static_cast<std::int32_t>(*storage.freed_after);
+  if (storage.value) json["value"] = to_base64(*storage.value);
+  return json;
+}
+
+Storage read_storage(const JsonCursor& json) {
+  Storage storage;
+  storage.bytes = json.at("bytes").bytes();
+  storage.role = json.at("role").enumeration<Role>(role_count, [](Role r) { return name(r); });
+  if (const auto field = json.find("name")) storage.name = field->string();
+  if (const auto field = json.find("device")) storage.device = field->string();
+  if (const auto field = json.find("freed_after")) storage.freed_after = field->id<OpId>();
+  if (const auto field = json.find("value")) {
+    storage.value = from_base64(field->string());
+    if (!storage.value) field->fail("is not base64");
+  }
+  return storage;
+}
+
+OrderedJson flags_to_json(const OpFlags& flags) {
+  OrderedJson json = OrderedJson::array();
+  if (flags.random) json.push_back("random");
+  if (flags.statistics) json.push_back("statistics");
+  if (flags.host_sync) json.push_back("host_sync");
+  if (flags.not_recomputable) json.push_back("not_recomputable");
+  return json;
+}
+
+OpFlags read_flags(const JsonCursor& json) {
+  OpFlags flags;
+  json.for_each([&](const JsonCursor& flag) {
+    const std::string text = flag.string();
+    if (text == "random") {
+      flags.random = true;
+    } else if (text == "statistics") {
+      flags.statistics = true;
+    } else if (text == "host_sync") {
+      flags.host_sync = true;
+    } else if (text == "not_recomputable") {
+      flags.not_recomputable = true;
+    } else {
+      flag.fail("is an unknown flag");
+    }
+  });
+  return flags;
+}
+
+OrderedJson event_to_json(const AllocationEvent& event) {
+  OrderedJson json{{event.is_free ? "free" : "allocate", event.bytes}};
+  if (event.storage != no_storage) {
+    json["storage"] = static_cast<std::int32_t>(event.storage);
+  } else {
+    json["temporary"] = event.temporary;
+  }
+  return json;
+}
+
+AllocationEvent read_event(const JsonCursor& json) {
+  AllocationEvent event;
+  const auto freed = json.find("free");
+  event.is_free = freed.has_value();
+  event.bytes = freed ? freed->bytes() : json.at("allocate").bytes();
+  if (const auto storage = json.find("storage")) {
+    event.storage = storage->id<StorageId>();
+  } else {
+    event.temporary = json.at("temporary").small_integer();
+  }
+  return event;
+}
+
+OrderedJson op_to_json(const Op& op, std::size_t id) {
+  OrderedJson json{{"id", id}, {"name", op.name}, {"phase", name(op.phase)}};
+  put_if(json, "module", op.module);
+  json["reads"] = ids_to_json(op.reads);
+  json["writes"] = ids_to_json(op.writes);
+  json["creates"] = ids_to_json(op.creates);
+  json["duration_ns"] = op.duration.count();
+  json["workspace_bytes"] = op.workspace_bytes;
+  if (op.allocations) {
+    json["allocations"] = OrderedJson::array();
+    for (const AllocationEvent& event : *op.allocations) {
+      json["allocations"].push_back(event_to_json(event));
+    }
+  }
+  if (op.flags != OpFlags{}) json["flags"] = flags_to_json(op.flags);
+  if (!op.forward_ops.empty()) json["forward_ops"] = ids_to_json(op.forward_ops);
+  put_if(json, "source", op.source);
+  if (op.group) json["group"] = *op.group;
+  if (op.call) json["call"] = call_to_json(*op.call);
+  return json;
+}
+
+Op read_op(const JsonCursor& json) {
+  Op op;
+  op.name = json.at("name").string();
+  op.phase = json.at("phase").enumeration<Phase>(phase_count, [](Phase p) { return name(p); });
+  if (const auto field = json.find("module")) op.module = field->string();
+  op.reads = json.at("reads").ids<StorageId>();
+  op.writes = json.at("writes").ids<StorageId>();
+  op.creates = json.at("creates").ids<StorageId>();
+  if (const auto field = json.find("duration_ns")) op.duration = Nanoseconds(field->integer(0));
+  if (const auto field = json.find("workspace_bytes")) op.workspace_bytes = field->bytes();
+  if (const auto field = json.find("allocations")) {
+    op.allocations = field->list<AllocationEvent>(read_event);
+  }
+  if (const auto field = json.find("flags")) op.flags = read_flags(*field);
+  if (const auto field = json.find("forward_ops")) op.forward_ops = field->ids<OpId>();
+  if (const auto field = json.find("source")) op.source = field->string();
+  if (const auto field = json.find("group")) op.group = field->small_integer();
+  if (const auto field = json.find("call")) op.call = read_call(*field);
+  return op;
+}
+
+// The ids in a file are positions; anything else would silently mean another storage.
+template <typename Item, typename Read>
+std::vector<Item> read_numbered(const JsonCursor& json, Read read) {
+  std::vector<Item> items;
+  json.for_each([&](const JsonCursor& item) {
+    if (item.at("id").integer() != static_cast<std::int64_t>(items.size())) {
+      item.fail("its id is not its position");
+    }
+    items.push_back(read(item));
+  });
+  return items;
+}
+
+void read_results(const JsonCursor& root, StepTrace& trace) {
+  trace.keep = root.at("keep").ids<StorageId>();
+  if (const auto loss = root.find("loss")) trace.loss = loss->id<StorageId>();
+  if (const auto gradients = root.find("gradients")) {
+    gradients->for_each([&](const JsonCursor& gradient) {
+      trace.gradients.emplace_back(gradient.at("parameter").id<StorageId>(),
+                                   read_tensor_view(gradient.at("tensor")));
+    });
+  }
+  if (const auto outputs = root.find("outputs")) trace.outputs = outputs->ids<StorageId>();
+}
+
+}  // namespace
+
+std::string_view name(Role role) {
+  static constexpr std::array<std::string_view, role_count> names{
+      "parameter", "buffer",          "input",     "constant", "activation",
+      "gradient",  "optimizer_state", "temporary", "output"};
+  return names.at(static_cast<std::size_t>(role));
+}
+
+std::string_view name(Phase phase) {
+  static constexpr std::array<std::string_view, phase_count> names{"forward", "backward",
+                                                                   "optimizer"};
+  return names.at(static_cast<std::size_t>(phase));
+}
+
+OrderedJson to_json(const TraceDevice& device) {
+  OrderedJson json{{"kind", name(device.kind)}, {"name", device.name}};
+  if (device.threads > 0) json["threads"] = device.threads;
+  if (device.copy_bytes_per_second) json["copy_bytes_per_second"] = *device.copy_bytes_per_second;
+  return json;
+}
+
+TraceDevice read_device(const JsonCursor& json) {
+  TraceDevice device;
+  device.kind = json.at("kind").enumeration<DeviceKind>(device_kind_count,
+                                                        [](DeviceKind k) { return name(k); });
+  if (const auto field = json.find("name")) device.name = field->string();
+  if (const auto field = json.find("threads")) device.threads = field->small_integer();
+  if (const auto field = json.find("copy_bytes_per_second")) {
+    device.copy_bytes_per_second = field->number();
+    if (!(*device.copy_bytes_per_second > 0)) field->fail("is not positive");
+  }
+  return device;
+}
+
+OrderedJson to_json(const Provenance& provenance) {
+  OrderedJson json = OrderedJson::object();
+  put_if(json, "tool", provenance.tool);
+  put_if(json, "command_line", provenance.command_line);
+  put_if(json, "created", provenance.created);
+  put_if(json, "model", provenance.model);
+  put_if(json, "framework", provenance.framework);
+  put_if(json, "host", provenance.host);
+  json["seed"] = provenance.seed;
+  return json;
+}
+
+Provenance read_provenance(const JsonCursor& json) {
+  Provenance provenance;
+  const auto text = [&](const char* key, std::string& field) {
+    if (const auto found = json.find(key)) field = found->string();
+  };
+  text("tool", provenance.tool);
+  text("command_line", provenance.command_line);
+  text("created", provenance.created);
+  text("model", provenance.model);
+  text("framework", provenance.framework);
+  text("host", provenance.host);
+  if (const auto seed = json.find("seed")) provenance.seed = seed->integer();
+  return provenance;
+}
+
+std::string format_step_trace(const StepTrace& trace) {
+  OrderedJson json{{"format", format_name},
+                   {"schema_version", StepTrace::schema_version},
+                   {"device", to_json(trace.device)},
+                   {"rank", trace.rank},
+                   {"world_size", trace.world_size},
+                   {"groups", trace.groups},
+                   {"provenance", to_json(trace.provenance)}};
+  json["modules"] = OrderedJson::array();
+  for (const Module& module : trace.modules) {
+    json["modules"].push_back({{"path", module.path}, {"class", module.class_name}});
+  }
+  json["storages"] = OrderedJson::array();
+  for (std::size_t s = 0; s < trace.storages.size(); ++s) {
+    json["storages"].push_back(storage_to_json(trace.storages[s], s));
+  }
+  json["ops"] = OrderedJson::array();
+  for (std::size_t o = 0; o < trace.ops.size(); ++o) {
+    json["ops"].push_back(op_to_json(trace.ops[o], o));
+  }
+  json["keep"] = ids_to_json(trace.keep);
+  if (trace.loss) json["loss"] = static_cast<std::int32_t>(*trace.loss);
+  json["gradients"] = OrderedJson::array();
+  for (const auto& [parameter, view] : trace.gradients) {
+    json["gradients"].push_back({{"parameter", static_cast<std::int32_t>(parameter)},
+                                 {"tensor", tensor_view_to_json(view)}});
+  }
+  json["outputs"] = ids_to_json(trace.outputs);
+  return to_text(json) + "\n";
+}
+
+StepTrace parse_step_trace(const std::string& path, const std::string& text) {
+  const Json document = parse_document(path, text);
+  check_format(path, document, format_name, StepTrace::schema_version);
+  const JsonCursor root(path, document, "");
+  StepTrace trace;
+  trace.device = read_device(root.at("device"));
+  if (const auto rank = root.find("rank")) trace.rank = rank->small_integer();
+  if (const auto size = root.find("world_size")) trace.world_size = size->small_integer();
+  if (trace.rank < 0 || trace.world_size < 1 || trace.rank >= trace.world_size) {
+    root.at("rank").fail("is not below world_size");
+  }
+  if (const auto groups = root.find("groups")) {
+    trace.groups = groups->list<std::vector<std::int32_t>>([](const JsonCursor& group) {
+      return group.list<std::int32_t>([](const JsonCursor& r) { return r.small_integer(); });
+    });
+  }
+  if (const auto provenance = root.find("provenance")) {
+    trace.provenance = read_provenance(*provenance);
+  }
+  if (const auto modules = root.find("modules")) {
+    trace.modules = modules->list<Module>([](const JsonCursor& module) {
+      return Module{.path = module.at("path").string(), .class_name = module.at("class").string()};
+    });
+  }
+  trace.storages = read_numbered<Storage>(root.at("storages"), read_storage);
+  trace.ops = read_numbered<Op>(root.at("ops"), read_op);
+  read_results(root, trace);
+  const std::vector<std::string> broken = check_trace(trace);
+  if (!broken.empty()) {
+    throw InputError(path, "",
+                     broken.front() +
+                         (broken.size() > 1
+                              ? " (and " + std::to_string(broken.size() - 1) + " more broken rules)"
+                              : "") +
+                         "; record the step again");
+  }
+  return trace;
+}
+
+StepTrace read_step_trace(const std::string& path) {
+  return parse_step_trace(path, read_file(path));
+}
+
+void write_step_trace(const StepTrace& trace, const std::string& path) {
+  write_file(path, format_step_trace(trace));
+}
+
+}  // namespace tidemark
