@@ -1,0 +1,39 @@
+// Segments of equally many blocks, PyTorch's non-reentrant form: every grouping there is.
+#include <variant>
+
+#include "strategies.hpp"
+
+namespace tidemark {
+
+namespace {
+
+class EveryNBlocks final : public Planner {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "every-n-blocks"; }
+  [[nodiscard]] std::string_view description() const override {
+    return "segments of equally many blocks";
+  }
+  [[nodiscard]] std::vector<Schedule> plan(const StepTrace& trace,
+                                           const PlanRequest& request) const override {
+    std::vector<Schedule> schedules;
+    for (const std::int32_t k : distinct_checkpoint_counts(request.runs)) {
+      Setting setting;
+      setting.number_checkpoints = k;
+      setting.method = Method::non_reentrant;
+      auto built = build_schedule(trace, request.runs, setting);
+      if (auto* valid = std::get_if<BuiltSchedule>(&built)) {
+        schedules.push_back(std::move(valid->schedule));
+      }
+    }
+    return schedules;
+  }
+};
+
+}  // namespace
+
+const Planner& every_n_blocks_planner() {
+  static const EveryNBlocks planner;
+  return planner;
+}
+
+}  // namespace tidemark

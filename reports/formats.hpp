@@ -1,0 +1,13 @@
+// The exporters, for the registry alone: the world reaches them through exporters().
+#pragma once
+
+#include "tidemark/report.hpp"
+
+namespace tidemark {
+
+[[nodiscard]] const Exporter& table_exporter();
+[[nodiscard]] const Exporter& csv_exporter();
+[[nodiscard]] const Exporter& markdown_exporter();
+[[nodiscard]] const Exporter& json_exporter();
+
+}  // namespace tidemark
