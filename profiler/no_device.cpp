@@ -4,7 +4,7 @@
 
 namespace tidemark {
 
-std::unique_ptr<Device> make_device(const std::string& name) {
+std::unique_ptr<Device> make_device(const std::string& name, std::int32_t) {
   throw DeviceError("this build has no LibTorch, so there is no device " + name +
                     "; saved traces can still be simulated and planned");
 }

@@ -5,8 +5,8 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
-#include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -79,7 +79,7 @@ class StepRecorder::Recording final : public AllocationObserver {
   std::unique_ptr<at::ObserverContext> begin_call(const at::RecordFunction& function);
   void read_arguments(OpenCall& call, const c10::OperatorHandle& op,
                       c10::ArrayRef<const c10::IValue> arguments);
-  void note_node(OpenCall& call) const;
+  void note_node(OpenCall& call);
   void end_call(OpenCall& call, const at::RecordFunction& function);
   void read_results(OpenCall& call, const std::vector<c10::IValue>& results);
   void note_forward(const OpenCall& call, bool is_listed);
@@ -87,7 +87,6 @@ class StepRecorder::Recording final : public AllocationObserver {
   [[nodiscard]] std::optional<std::size_t> nearest_listed(const NodeOrigin& origin) const;
   void note_statistics();
   void free_after(const std::vector<StorageId>& freed, std::size_t listed);
-  void note_modules();
   void drop_unused_constants();
   const OperatorRules& rules_of(const c10::OperatorHandle& op);
 
@@ -103,8 +102,9 @@ class StepRecorder::Recording final : public AllocationObserver {
   std::vector<std::uint64_t> running_nodes_;
   std::unordered_map<std::uint64_t, NodeOrigin> origins_;
   std::unordered_map<c10::OperatorName, OperatorRules> rules_;
-  std::vector<char> statistic_writes_;  // by operator: all that it writes are running values
-  std::map<std::string, std::string> modules_;
+  const Node* last_node_ = nullptr;
+  std::string last_source_;
+  std::set<std::string> known_modules_;
   std::string failure_;
   at::CallbackHandle callback_ = 0;
 };
@@ -195,11 +195,18 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin_call(
   return call;
 }
 
-void StepRecorder::Recording::note_node(OpenCall& call) const {
+void StepRecorder::Recording::note_node(OpenCall& call) {
   const Node* node = current_node_ && phase_ == Phase::forward ? current_node_() : nullptr;
   if (node == nullptr) return;
+  if (node != last_node_) {
+    last_node_ = node;
+    last_source_ = innermost_source_line(node->stack_trace);
+    for (const Module& module : node->module_stack) {
+      if (known_modules_.insert(module.path).second) trace_.modules.push_back(module);
+    }
+  }
   if (!node->module_stack.empty()) call.op.module = node->module_stack.back().path;
-  call.op.source = innermost_source_line(node->stack_trace);
+  call.op.source = last_source_;
 }
 
 void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::OperatorHandle& op,
@@ -387,10 +394,6 @@ void StepRecorder::Recording::note_statistics() {
   }
 }
 
-void StepRecorder::Recording::note_modules() {
-  for (const auto& [path, class_name] : modules_) trace_.modules.push_back({path, class_name});
-}
-
 // Constants that only views or composite calls met. Numbers close up behind them.
 void StepRecorder::Recording::drop_unused_constants() {
   std::vector<char> is_used(table_.storages().size(), 0);
@@ -438,7 +441,6 @@ StepTrace StepRecorder::Recording::finish() {
   active_ = nullptr;
   if (!failure_.empty()) throw InputError(failure_);
   note_statistics();
-  note_modules();
   // What the step keeps was released by nobody, whatever happened to it while it was handed out.
   for (const StorageId id : trace_.keep) table_[id].freed_after.reset();
   drop_unused_constants();

@@ -89,7 +89,9 @@ class Device {
 
 // "cpu", "cuda:0", "phantom:h200", "auto". Throws UsageError with the accepted names, or
 // DeviceError where the device does not answer. A build without Torch has no device at all.
-[[nodiscard]] std::unique_ptr<Device> make_device(const std::string& name);
+// `threads` of the CPU's kernels; 0 leaves the machine's own number.
+[[nodiscard]] std::unique_ptr<Device> make_device(const std::string& name,
+                                                  std::int32_t threads = 0);
 [[nodiscard]] std::vector<std::string> device_names();
 
 }  // namespace tidemark

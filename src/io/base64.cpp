@@ -1,5 +1,6 @@
 #include "base64.hpp"
 
+#include <array>
 #include <string_view>
 
 namespace tidemark {
@@ -7,7 +8,19 @@ namespace tidemark {
 namespace {
 constexpr std::string_view alphabet =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::uint8_t no_letter = 255;
+
+// The value of each letter of the alphabet.
+constexpr std::array<std::uint8_t, 256> make_values() {
+  std::array<std::uint8_t, 256> values{};
+  values.fill(no_letter);
+  for (std::size_t i = 0; i < alphabet.size(); ++i) {
+    values[static_cast<unsigned char>(alphabet[i])] = static_cast<std::uint8_t>(i);
+  }
+  return values;
 }
+constexpr std::array<std::uint8_t, 256> values = make_values();
+}  // namespace
 
 std::string to_base64(const std::vector<std::uint8_t>& bytes) {
   std::string text;
@@ -34,13 +47,13 @@ std::optional<std::vector<std::uint8_t>> from_base64(const std::string& text) {
     int padding = 0;
     for (std::size_t c = 0; c < 4; ++c) {
       const char letter = text[i + c];
-      const std::size_t value = alphabet.find(letter);
+      const std::uint8_t value = values[static_cast<unsigned char>(letter)];
       const bool is_padding = letter == '=' && i + 4 == text.size() && c >= 2;
-      if ((!is_padding && value == std::string_view::npos) || (padding > 0 && !is_padding)) {
+      if ((!is_padding && value == no_letter) || (padding > 0 && !is_padding)) {
         return std::nullopt;
       }
       padding += is_padding ? 1 : 0;
-      group = group << 6 | (is_padding ? 0u : static_cast<unsigned>(value));
+      group = group << 6 | (is_padding ? 0u : value);
     }
     bytes.push_back(static_cast<std::uint8_t>(group >> 16 & 255));
     if (padding < 2) bytes.push_back(static_cast<std::uint8_t>(group >> 8 & 255));

@@ -85,6 +85,7 @@ CallValue read_value(const JsonCursor& json, int depth) {
 }
 
 CallValue read_list(const JsonCursor& json, int depth) {
+  if (json.json().size() != 2) json.fail("is not an object with the keys \"list\" and \"of\"");
   if (depth > deepest_list) json.fail("lists lie too deep in each other");
   CallList list;
   list.of = json.at("of").string();

@@ -19,7 +19,38 @@ std::string line_and_column(const std::string& text, std::size_t byte) {
   return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column);
 }
 
+// Not a character that would end the line or drive a terminal.
+bool is_plain(char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; }
+
+void check_format_name(const std::string& file, const Json& document, const std::string& format) {
+  const bool names_a_format =
+      document.is_object() && document.contains("format") && document["format"].is_string();
+  const std::string found = names_a_format ? document["format"].get<std::string>() : "";
+  if (found == format) return;
+  throw InputError(
+      file, "",
+      (found.starts_with("tidemark.")
+           ? "is a " + one_line(beginning(found)) + " file where a " + format + " file is wanted"
+           : "is not a " + format + " file") +
+          "; give one that tidemark wrote");
+}
+
 }  // namespace
+
+std::string one_line(const std::string& text) {
+  std::string line = text;
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return !is_plain(c); }, '?');
+  return line;
+}
+
+std::string beginning(const std::string& text) {
+  std::size_t length = std::min<std::size_t>(text.size(), 40);
+  while (length < text.size() && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) {
+    --length;
+  }
+  return text.substr(0, length);
+}
 
 Json parse_document(const std::string& file, const std::string& text) {
   try {
@@ -29,22 +60,26 @@ Json parse_document(const std::string& file, const std::string& text) {
     });
   } catch (const Json::parse_error& error) {
     throw InputError(file, line_and_column(text, error.byte),
-                     "is not valid JSON; the file is truncated or damaged");
+                     "is not valid JSON; the file is truncated or damaged, write or copy it again");
+  } catch (const Json::out_of_range&) {
+    throw InputError(file, "",
+                     "holds a number that is too large; the file is damaged or was edited by hand");
   } catch (const std::length_error&) {
-    throw InputError(file, "", "is nested deeper than any file of this kind");
+    throw InputError(file, "",
+                     "is nested deeper than any file of this kind; the file is damaged or was "
+                     "edited by hand");
   }
 }
 
 void check_format(const std::string& file, const Json& document, const std::string& format,
                   std::int32_t newest_version) {
-  if (!document.is_object() || !document.contains("format") || document["format"] != format) {
-    throw InputError(file, "", "is not a " + format + " file");
-  }
+  check_format_name(file, document, format);
   const JsonCursor root(file, document, "");
-  const std::int64_t version = root.at("schema_version").integer();
-  if (version < 1 || version > newest_version) {
+  const std::int64_t version = root.at("schema_version").integer(1);
+  if (version > newest_version) {
     throw InputError(file, "schema_version",
-                     "is " + std::to_string(version) + ", this tidemark reads up to " +
+                     "is " + std::to_string(version) +
+                         ": a newer tidemark wrote this file, and this one reads versions up to " +
                          std::to_string(newest_version) + "; use a newer tidemark");
   }
 }

@@ -16,6 +16,11 @@
 
 namespace tidemark {
 
+// Text from a file, fit for a message: control characters become question marks.
+[[nodiscard]] std::string one_line(const std::string& text);
+// Its first 40 bytes or so, never half a character.
+[[nodiscard]] std::string beginning(const std::string& text);
+
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
@@ -26,7 +31,8 @@ class JsonCursor {
       : file_(&file), value_(&value), place_(std::move(place)) {}
 
   [[noreturn]] void fail(const std::string& problem) const {
-    throw InputError(*file_, place_, problem + "; the file is damaged or was edited by hand");
+    throw InputError(*file_, one_line(place_),
+                     one_line(problem) + "; the file is damaged or was edited by hand");
   }
 
   [[nodiscard]] const Json& json() const { return *value_; }
@@ -64,6 +70,11 @@ class JsonCursor {
     if (!value_->is_number()) fail("is not a number");
     return value_->get<double>();
   }
+  [[nodiscard]] double number_from_zero() const {
+    const double value = number();
+    if (!(value >= 0)) fail("is negative");
+    return value;
+  }
   [[nodiscard]] std::int64_t integer(
       std::int64_t least = std::numeric_limits<std::int64_t>::min(),
       std::int64_t most = std::numeric_limits<std::int64_t>::max()) const {
@@ -78,9 +89,9 @@ class JsonCursor {
     return value_->get<std::int64_t>();
   }
   [[nodiscard]] Bytes bytes() const { return integer(0); }
-  [[nodiscard]] std::int32_t small_integer() const {
-    return static_cast<std::int32_t>(integer(std::numeric_limits<std::int32_t>::min(),
-                                             std::numeric_limits<std::int32_t>::max()));
+  [[nodiscard]] std::int32_t small_integer(
+      std::int32_t least = std::numeric_limits<std::int32_t>::min()) const {
+    return static_cast<std::int32_t>(integer(least, std::numeric_limits<std::int32_t>::max()));
   }
   template <typename Id>
   [[nodiscard]] Id id() const {
@@ -94,7 +105,7 @@ class JsonCursor {
     for (std::size_t i = 0; i < count; ++i) {
       if (name_of(static_cast<Enum>(i)) == text) return static_cast<Enum>(i);
     }
-    fail("has the unknown value \"" + text.substr(0, 40) + "\"");
+    fail("has the unknown value \"" + beginning(text) + "\"");
   }
   template <typename Item, typename Read>
   [[nodiscard]] std::vector<Item> list(Read read) const {

@@ -20,11 +20,15 @@ OrderedJson timeline_to_json(const std::optional<MemoryTimeline>& timeline) {
   return json;
 }
 
+std::vector<Bytes> read_levels(const JsonCursor& json) {
+  return json.list<Bytes>([](const JsonCursor& level) { return level.bytes(); });
+}
+
 std::optional<MemoryTimeline> read_timeline(const JsonCursor& root, const char* key) {
   const auto found = root.find(key);
   if (!found) return std::nullopt;
-  return MemoryTimeline{.live_bytes = found->at("live_bytes").integers(),
-                        .host_bytes = found->at("host_bytes").integers()};
+  return MemoryTimeline{.live_bytes = read_levels(found->at("live_bytes")),
+                        .host_bytes = read_levels(found->at("host_bytes"))};
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 #include "schedule_json.hpp"
 
+#include <limits>
 #include <utility>
 
 namespace tidemark {
 
 namespace {
 
+constexpr std::int32_t largest_id = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t cause_count = 9;
 constexpr std::size_t place_count = 4;
 
@@ -56,7 +58,7 @@ Queue read_queue(const JsonCursor& json) {
 
 // -1 stands for an unnamed instance.
 InstanceId read_created(const JsonCursor& json) {
-  return static_cast<InstanceId>(static_cast<std::int32_t>(json.integer(-1, 0x7fffffff)));
+  return static_cast<InstanceId>(static_cast<std::int32_t>(json.integer(-1, largest_id)));
 }
 
 Step read_step(const JsonCursor& json) {
@@ -83,7 +85,7 @@ Step read_step(const JsonCursor& json) {
     step.action = Wait{.queue = read_queue(*queue), .event = json.at("event").id<StepId>()};
   } else if (json.find("collective")) {
     step.action = Collective{.kind = CollectiveKind::all_gather,
-                             .group = json.at("group").small_integer(),
+                             .group = json.at("group").small_integer(0),
                              .inputs = json.at("inputs").ids<InstanceId>(),
                              .output = json.at("output").id<InstanceId>()};
   } else {
@@ -91,6 +93,57 @@ Step read_step(const JsonCursor& json) {
   }
   return step;
 }
+
+// Whoever replays a schedule looks its ids up without asking; what is not there is found here.
+class ReferenceCheck {
+ public:
+  ReferenceCheck(const Schedule& schedule, const JsonCursor& json)
+      : schedule_(schedule), json_(json) {}
+
+  void check() {
+    if (static_cast<std::size_t>(schedule_.initial_instances) > schedule_.instances.size()) {
+      json_.at("initial_instances").fail("is larger than the number of instances");
+    }
+    for (step_ = 0; step_ < schedule_.steps.size(); ++step_) {
+      std::visit([&](const auto& action) { check(action); }, schedule_.steps[step_].action);
+    }
+  }
+
+ private:
+  [[noreturn]] void fail(const char* problem) const {
+    json_.fail("steps[" + std::to_string(step_) + "] " + problem);
+  }
+  void check(InstanceId id) const {
+    if (index(id) >= schedule_.instances.size()) fail("names an instance that is not listed");
+  }
+  void check(const std::vector<InstanceId>& ids) const {
+    for (const InstanceId id : ids) {
+      if (id != unnamed_instance) check(id);
+    }
+  }
+  void check(const Run& run) const {
+    check(run.reads);
+    check(run.writes);
+    check(run.creates);
+  }
+  void check(const Allocate& allocate) const { check(allocate.instance); }
+  void check(const Copy& copy) const {
+    check(copy.from);
+    check(copy.to);
+  }
+  void check(const Free& free) const { check(free.instance); }
+  void check(const Wait& wait) const {
+    if (index(wait.event) >= step_) fail("waits for a step that is not an earlier one");
+  }
+  void check(const Collective& collective) const {
+    check(collective.inputs);
+    check(collective.output);
+  }
+
+  const Schedule& schedule_;
+  const JsonCursor& json_;
+  std::size_t step_ = 0;
+};
 
 }  // namespace
 
@@ -116,11 +169,11 @@ OrderedJson schedule_to_json(const Schedule& schedule) {
 
 Schedule read_schedule(const JsonCursor& json) {
   Schedule schedule;
-  schedule.initial_instances = json.at("initial_instances").small_integer();
+  schedule.initial_instances = json.at("initial_instances").small_integer(0);
   schedule.instances = json.at("instances").list<Instance>([](const JsonCursor& instance) {
     return Instance{.storage = static_cast<StorageId>(
-                        static_cast<std::int32_t>(instance.at("storage").integer(-1, 0x7fffffff))),
-                    .number = instance.at("number").small_integer(),
+                        static_cast<std::int32_t>(instance.at("storage").integer(-1, largest_id))),
+                    .number = instance.at("number").small_integer(0),
                     .bytes = instance.at("bytes").bytes(),
                     .place = instance.at("place").enumeration<Place>(
                         place_count, [](Place place) { return key(place); }),
@@ -128,6 +181,7 @@ Schedule read_schedule(const JsonCursor& json) {
                         term_count, [](Term term) { return key(term); })};
   });
   schedule.steps = json.at("steps").list<Step>(read_step);
+  ReferenceCheck(schedule, json).check();
   return schedule;
 }
 

@@ -99,7 +99,7 @@ AllocationEvent read_event(const JsonCursor& json) {
   if (const auto storage = json.find("storage")) {
     event.storage = storage->id<StorageId>();
   } else {
-    event.temporary = json.at("temporary").small_integer();
+    event.temporary = json.at("temporary").small_integer(0);
   }
   return event;
 }
@@ -142,7 +142,7 @@ Op read_op(const JsonCursor& json) {
   if (const auto field = json.find("flags")) op.flags = read_flags(*field);
   if (const auto field = json.find("forward_ops")) op.forward_ops = field->ids<OpId>();
   if (const auto field = json.find("source")) op.source = field->string();
-  if (const auto field = json.find("group")) op.group = field->small_integer();
+  if (const auto field = json.find("group")) op.group = field->small_integer(0);
   if (const auto field = json.find("call")) op.call = read_call(*field);
   return op;
 }
@@ -158,6 +158,47 @@ std::vector<Item> read_numbered(const JsonCursor& json, Read read) {
     items.push_back(read(item));
   });
   return items;
+}
+
+// Sums of bytes and of times are taken everywhere without a thought of overflow: a year and a
+// hundred petabytes lie far beyond any step.
+void check_magnitudes(const JsonCursor& root, const StepTrace& trace) {
+  constexpr double most_bytes = 1e17;
+  constexpr double most_nanoseconds = 3.2e16;
+  double bytes = 0;
+  double nanoseconds = 0;
+  for (const Storage& storage : trace.storages) bytes += static_cast<double>(storage.bytes);
+  for (const Op& op : trace.ops) {
+    bytes += static_cast<double>(op.workspace_bytes);
+    nanoseconds += static_cast<double>(op.duration.count());
+    if (!op.allocations) continue;
+    for (const AllocationEvent& event : *op.allocations) bytes += static_cast<double>(event.bytes);
+  }
+  if (bytes > most_bytes) root.fail("the bytes of the step add up to more than any machine has");
+  if (nanoseconds > most_nanoseconds) root.fail("the operators take more than a year");
+}
+
+std::vector<std::vector<std::int32_t>> read_groups(const JsonCursor& json) {
+  return json.list<std::vector<std::int32_t>>([](const JsonCursor& group) {
+    return group.list<std::int32_t>([](const JsonCursor& rank) { return rank.small_integer(0); });
+  });
+}
+
+void read_ranks(const JsonCursor& root, StepTrace& trace) {
+  if (const auto size = root.find("world_size")) trace.world_size = size->small_integer(1);
+  if (const auto rank = root.find("rank")) {
+    trace.rank = rank->small_integer(0);
+    if (trace.rank >= trace.world_size) rank->fail("is not below world_size");
+  }
+  if (const auto groups = root.find("groups")) trace.groups = read_groups(*groups);
+}
+
+void require_sound(const std::string& path, const StepTrace& trace) {
+  const std::vector<std::string> broken = check_trace(trace);
+  if (broken.empty()) return;
+  const std::string others =
+      broken.size() > 1 ? " (and " + std::to_string(broken.size() - 1) + " more broken rules)" : "";
+  throw InputError(path, "", one_line(broken.front()) + others + "; record the step again");
 }
 
 void read_results(const JsonCursor& root, StepTrace& trace) {
@@ -199,7 +240,7 @@ TraceDevice read_device(const JsonCursor& json) {
   device.kind = json.at("kind").enumeration<DeviceKind>(device_kind_count,
                                                         [](DeviceKind k) { return name(k); });
   if (const auto field = json.find("name")) device.name = field->string();
-  if (const auto field = json.find("threads")) device.threads = field->small_integer();
+  if (const auto field = json.find("threads")) device.threads = field->small_integer(0);
   if (const auto field = json.find("copy_bytes_per_second")) {
     device.copy_bytes_per_second = field->number();
     if (!(*device.copy_bytes_per_second > 0)) field->fail("is not positive");
@@ -271,16 +312,7 @@ StepTrace parse_step_trace(const std::string& path, const std::string& text) {
   const JsonCursor root(path, document, "");
   StepTrace trace;
   trace.device = read_device(root.at("device"));
-  if (const auto rank = root.find("rank")) trace.rank = rank->small_integer();
-  if (const auto size = root.find("world_size")) trace.world_size = size->small_integer();
-  if (trace.rank < 0 || trace.world_size < 1 || trace.rank >= trace.world_size) {
-    root.at("rank").fail("is not below world_size");
-  }
-  if (const auto groups = root.find("groups")) {
-    trace.groups = groups->list<std::vector<std::int32_t>>([](const JsonCursor& group) {
-      return group.list<std::int32_t>([](const JsonCursor& r) { return r.small_integer(); });
-    });
-  }
+  read_ranks(root, trace);
   if (const auto provenance = root.find("provenance")) {
     trace.provenance = read_provenance(*provenance);
   }
@@ -292,15 +324,8 @@ StepTrace parse_step_trace(const std::string& path, const std::string& text) {
   trace.storages = read_numbered<Storage>(root.at("storages"), read_storage);
   trace.ops = read_numbered<Op>(root.at("ops"), read_op);
   read_results(root, trace);
-  const std::vector<std::string> broken = check_trace(trace);
-  if (!broken.empty()) {
-    throw InputError(path, "",
-                     broken.front() +
-                         (broken.size() > 1
-                              ? " (and " + std::to_string(broken.size() - 1) + " more broken rules)"
-                              : "") +
-                         "; record the step again");
-  }
+  check_magnitudes(root, trace);
+  require_sound(path, trace);
   return trace;
 }
 

@@ -49,13 +49,28 @@ std::optional<Bytes> find_bytes(const JsonCursor& json, const char* key) {
   return found ? std::optional(found->bytes()) : std::nullopt;
 }
 
-std::optional<double> find_number(const JsonCursor& json, const char* key) {
+std::optional<double> find_seconds(const JsonCursor& json, const char* key) {
   const auto found = json.find(key);
-  return found ? std::optional(found->number()) : std::nullopt;
+  return found ? std::optional(found->number_from_zero()) : std::nullopt;
 }
 
 Term read_term(const JsonCursor& json) {
   return json.enumeration<Term>(term_count, [](Term term) { return key(term); });
+}
+
+std::array<Bytes, term_count> read_breakdown(const JsonCursor& json) {
+  std::array<Bytes, term_count> breakdown{};
+  std::size_t known = 0;
+  for (std::size_t t = 0; t < term_count; ++t) {
+    const std::string term(key(static_cast<Term>(t)));
+    if (!json.json().is_object() || !json.json().contains(term)) continue;
+    breakdown[t] = json.at(term).bytes();
+    ++known;
+  }
+  if (!json.json().is_object() || known != json.json().size()) {
+    json.fail("holds what is no term of a peak");
+  }
+  return breakdown;
 }
 
 StepFigures read_figures(const JsonCursor& json) {
@@ -66,16 +81,12 @@ StepFigures read_figures(const JsonCursor& json) {
   figures.host_peak_bytes = json.at("host_peak_bytes").bytes();
   figures.pinned_reserved_bytes = find_bytes(json, "pinned_reserved_bytes");
   figures.static_bytes = json.at("static_bytes").bytes();
-  const JsonCursor breakdown = json.at("peak_breakdown");
-  for (std::size_t t = 0; t < term_count; ++t) {
-    const auto found = breakdown.find(std::string(key(static_cast<Term>(t))));
-    if (found) figures.peak_breakdown[t] = found->integer();
-  }
+  figures.peak_breakdown = read_breakdown(json.at("peak_breakdown"));
   figures.peak_term = read_term(json.at("peak_term"));
   if (const auto op = json.find("peak_op")) figures.peak_op = op->id<OpId>();
-  figures.step_seconds = find_number(json, "step_seconds");
-  figures.recompute_seconds = find_number(json, "recompute_seconds");
-  figures.transfer_seconds = find_number(json, "transfer_seconds");
+  figures.step_seconds = find_seconds(json, "step_seconds");
+  figures.recompute_seconds = find_seconds(json, "recompute_seconds");
+  figures.transfer_seconds = find_seconds(json, "transfer_seconds");
   figures.transfer_bytes = json.at("transfer_bytes").bytes();
   return figures;
 }
@@ -171,7 +182,7 @@ SweepRow read_row(const JsonCursor& json) {
   if (const auto measured = json.find("measured")) {
     row.measured =
         MeasuredFigures{.figures = read_figures(*measured),
-                        .step_seconds_noise = find_number(*measured, "step_seconds_noise")};
+                        .step_seconds_noise = find_seconds(*measured, "step_seconds_noise")};
   }
   if (const auto fits = json.find("fits")) row.fits = fits->boolean();
   row.gradients = json.at("gradients").enumeration<GradientVerdict>(4, [](GradientVerdict verdict) {

@@ -1,0 +1,206 @@
+#include "sweep_run.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
+
+namespace tidemark {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+class SweepRunner {
+ public:
+  SweepRunner(const SweepRequest& request, Execution* execution)
+      : request_(request), execution_(execution) {
+    sweep_.provenance = request.provenance;
+    sweep_.device = request.trace.device;
+    sweep_.fingerprint = fingerprint(request.trace);
+    sweep_.budget_bytes = request.budget_bytes;
+    sweep_.limit = request.limit;
+    notes_ = request.notes;
+  }
+
+  Sweep run(const std::function<void(const SweepProgress&)>& report_progress,
+            const std::atomic<bool>& interrupted) {
+    prepare_folder();
+    for (std::size_t i = 0; i < request_.settings.size(); ++i) {
+      report_progress({i, request_.settings.size(), describe(request_.settings[i])});
+      add_row(i);
+      if (interrupted && i + 1 < request_.settings.size()) {
+        notes_.push_back("interrupted after " + std::to_string(i + 1) + " of " +
+                         std::to_string(request_.settings.size()) + " settings");
+        break;
+      }
+    }
+    report_progress({request_.settings.size(), request_.settings.size(), ""});
+    note_shared_reasons();
+    finish();
+    return std::move(sweep_);
+  }
+
+ private:
+  [[nodiscard]] fs::path row_path(std::size_t i) const {
+    return fs::path(*request_.folder) / "rows" / (std::to_string(i) + ".json.gz");
+  }
+
+  void prepare_folder() const {
+    if (!request_.folder) return;
+    const fs::path summary = fs::path(*request_.folder) / "sweep.json";
+    if (fs::exists(summary)) {
+      if (!request_.resumes) {
+        throw InputError(
+            *request_.folder, "",
+            "already holds a sweep; go on with it by --resume, or name another folder");
+      }
+      if (read_sweep(summary.string()).fingerprint != sweep_.fingerprint) {
+        throw InputError(*request_.folder, "",
+                         "holds the sweep of another step; name another folder with -o");
+      }
+    }
+    std::error_code error;
+    fs::create_directories(fs::path(*request_.folder) / "rows", error);
+    if (error) throw InputError(*request_.folder, "", "cannot be made: " + error.message());
+  }
+
+  // A row of an earlier run of the same sweep. A damaged file is run again.
+  [[nodiscard]] std::optional<RowDetail> earlier(std::size_t i) const {
+    if (!request_.folder || !request_.resumes || !fs::exists(row_path(i))) return std::nullopt;
+    try {
+      RowDetail detail = read_row_detail(row_path(i).string());
+      const bool is_same = detail.fingerprint == sweep_.fingerprint &&
+                           detail.row.setting == request_.settings[i] &&
+                           (detail.measured.has_value() || execution_ == nullptr ||
+                            detail.row.status == Status::invalid);
+      if (is_same) return detail;
+    } catch (const InputError&) {
+    }
+    return std::nullopt;
+  }
+
+  void add_row(std::size_t i) {
+    RowDetail detail;
+    if (auto found = earlier(i)) {
+      detail = std::move(*found);
+    } else {
+      detail = make_row(i);
+    }
+    detail.row.yours = request_.yours == i;
+    if (is_told_already(i, detail.row)) return;
+    if (request_.folder) write_file(row_path(i).string(), format_row_detail(detail));
+    sweep_.rows.push_back(std::move(detail.row));
+    finish();
+  }
+
+  // One row stands for all settings that are refused for the same reason.
+  [[nodiscard]] bool is_told_already(std::size_t i, const SweepRow& row) {
+    if (row.status != Status::invalid || row.notes.empty()) return false;
+    const auto [found, is_new] =
+        refused_.emplace(row.notes.front(), Refused{sweep_.rows.size(), 1});
+    if (is_new) return false;
+    ++found->second.settings;
+    return !request_.lists_every_invalid && request_.yours != i;
+  }
+
+  [[nodiscard]] RowDetail make_row(std::size_t i) const;
+  void execute_row(const Schedule& schedule, RowDetail& detail) const;
+  void note_shared_reasons();
+  void finish();
+
+  struct Refused {
+    std::size_t row = 0;
+    std::size_t settings = 0;
+  };
+  const SweepRequest& request_;
+  Execution* execution_;
+  Sweep sweep_;
+  std::vector<std::string> notes_;
+  std::map<std::string, Refused> refused_;
+};
+
+RowDetail SweepRunner::make_row(std::size_t i) const {
+  const Setting& setting = request_.settings[i];
+  RowDetail detail;
+  detail.fingerprint = sweep_.fingerprint;
+  detail.row.setting = setting;
+  auto built = build_schedule(request_.trace, request_.runs, setting, request_.build);
+  if (const auto* invalid = std::get_if<InvalidSetting>(&built)) {
+    detail.row.status = Status::invalid;
+    detail.row.notes.push_back(invalid->reason);
+    return detail;
+  }
+  auto& valid = std::get<BuiltSchedule>(built);
+  const std::vector<Violation> violations = validate(request_.trace, valid.schedule);
+  if (!violations.empty()) {
+    throw InternalError("the schedule of " + describe(setting) + " breaks a rule at step " +
+                        std::to_string(violations.front().step) + ": " +
+                        violations.front().message);
+  }
+  Prediction prediction = simulate(request_.trace, valid.schedule);
+  detail.row.notes = std::move(valid.notes);
+  detail.row.predicted = prediction.figures;
+  detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);
+  detail.predicted = std::move(prediction.timeline);
+  detail.schedule = std::move(valid.schedule);
+  if (execution_ != nullptr) execute_row(detail.schedule, detail);
+  return detail;
+}
+
+void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) const {
+  SweepRow& row = detail.row;
+  try {
+    Measurement measurement = execution_->execute(schedule, request_.execute);
+    row.gradients = measurement.gradients;
+    row.notes.insert(row.notes.end(), measurement.notes.begin(), measurement.notes.end());
+    if (measurement.out_of_memory) {
+      row.status = Status::out_of_memory;
+      row.notes.insert(row.notes.begin(), *measurement.out_of_memory);
+    }
+    row.measured = MeasuredFigures{.figures = measurement.figures,
+                                   .step_seconds_noise = measurement.step_seconds_noise};
+    detail.measured = std::move(measurement.timeline);
+  } catch (const DeviceError& error) {
+    row.status = Status::failed;
+    row.notes.insert(row.notes.begin(), error.what());
+  }
+}
+
+void SweepRunner::note_shared_reasons() {
+  if (request_.lists_every_invalid) return;
+  for (const auto& [reason, refused] : refused_) {
+    if (refused.settings < 2) continue;
+    sweep_.rows[refused.row].notes.push_back(std::to_string(refused.settings) +
+                                             " settings are refused for this reason");
+  }
+}
+
+void SweepRunner::finish() {
+  sweep_.notes = notes_;
+  recommend(sweep_);
+  if (!request_.folder) return;
+  write_file((fs::path(*request_.folder) / "sweep.json").string(), format_sweep(sweep_));
+}
+
+}  // namespace
+
+Sweep run_sweep(const SweepRequest& request, Execution* execution,
+                const std::function<void(const SweepProgress&)>& report_progress,
+                const std::atomic<bool>& interrupted) {
+  return SweepRunner(request, execution).run(report_progress, interrupted);
+}
+
+std::string describe_op(const StepTrace& trace, std::optional<OpId> id) {
+  if (!id) return "";
+  static constexpr std::array<std::string_view, 3> phases{"forward", "backward", "optimizer"};
+  const Op& op = trace.ops[index(*id)];
+  return op.name + (op.module.empty() ? "" : " in " + op.module) + " (" +
+         std::string(phases.at(static_cast<std::size_t>(op.phase))) + ")";
+}
+
+}  // namespace tidemark

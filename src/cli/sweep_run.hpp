@@ -1,0 +1,50 @@
+// The loop of a sweep: settings in, rows out, each on disk as soon as it is there.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tidemark/device.hpp"
+#include "tidemark/report.hpp"
+#include "tidemark/setting.hpp"
+#include "tidemark/trace.hpp"
+
+namespace tidemark {
+
+struct SweepRequest {
+  const StepTrace& trace;
+  std::vector<BlockRun> runs;
+  std::vector<Setting> settings;
+  // Positions in `settings`: the config's own one, and those that were asked for one by one.
+  std::optional<std::size_t> yours;
+  bool lists_every_invalid = false;  // otherwise one row stands for all with the same reason
+  BuildOptions build;
+  ExecuteOptions execute;
+  std::optional<Bytes> budget_bytes;
+  PeakLimit limit = PeakLimit::automatic;
+  Provenance provenance;
+  std::vector<std::string> notes;
+  std::optional<std::string> folder;  // absent: nothing is written
+  bool resumes = false;
+};
+
+struct SweepProgress {
+  std::size_t done = 0;
+  std::size_t total = 0;
+  std::string setting;
+};
+
+// `execution` nullptr: predictions only. `interrupted` is asked after each row; a sweep that it
+// ends early keeps its rows. Throws InputError where `resumes` meets another trace's folder.
+[[nodiscard]] Sweep run_sweep(const SweepRequest& request, Execution* execution,
+                              const std::function<void(const SweepProgress&)>& report_progress,
+                              const std::atomic<bool>& interrupted);
+
+// "aten::addmm in blocks.3.fc (backward)"
+[[nodiscard]] std::string describe_op(const StepTrace& trace, std::optional<OpId> op);
+
+}  // namespace tidemark
