@@ -2,6 +2,7 @@
 
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
+#include <c10/util/Exception.h>
 
 #include <atomic>
 #include <cstddef>
@@ -47,7 +48,17 @@ void release(void* data) {
   c10::free_cpu(block);
 }
 
+std::byte* new_block(std::size_t bytes) {
+  try {
+    return static_cast<std::byte*>(c10::alloc_cpu(header_bytes + bytes));
+  } catch (const c10::Error&) {
+    throw OutOfMemory(static_cast<Bytes>(bytes));
+  }
+}
+
 }  // namespace
+
+const char* OutOfMemory::what() const noexcept { return "the machine has no memory left"; }
 
 CountingAllocator& CountingAllocator::install() {
   static CountingAllocator* const allocator = [] {
@@ -62,7 +73,7 @@ CountingAllocator& CountingAllocator::install() {
 c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   const c10::Device cpu(c10::kCPU);
   if (bytes == 0) return {nullptr, nullptr, &release, cpu};
-  auto* block = static_cast<std::byte*>(c10::alloc_cpu(header_bytes + bytes));
+  std::byte* block = new_block(bytes);
   const auto counted = static_cast<Bytes>(bytes);
   *static_cast<Bytes*>(static_cast<void*>(block)) = counted;
   raise_peak(counters().current.fetch_add(counted, std::memory_order_relaxed) + counted);

@@ -4,6 +4,8 @@
 
 #include <c10/core/Allocator.h>
 
+#include <new>
+
 #include "tidemark/units.hpp"
 
 namespace tidemark {
@@ -19,6 +21,17 @@ class AllocationObserver {
   virtual void on_allocate(const void* data, Bytes bytes) = 0;
   // The block is still readable.
   virtual void on_free(const void* data, Bytes bytes) = 0;
+};
+
+// The machine has no memory left. Not a c10::Error, so that it is told from an operator's own.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(Bytes asked) : asked_(asked) {}
+  [[nodiscard]] const char* what() const noexcept override;
+  [[nodiscard]] Bytes asked_bytes() const { return asked_; }
+
+ private:
+  Bytes asked_;
 };
 
 // Blocks come from PyTorch's own CPU allocator, which aligns them to 64 bytes.

@@ -194,7 +194,7 @@ std::size_t Interpreter::Implementation::choose_loss(
     if (is_loss && !wanted) return i;
     const bool is_scalar = std::all_of(meta->second.sizes.begin(), meta->second.sizes.end(),
                                        [](std::int64_t size) { return size == 1; });
-    if (is_scalar && meta->second.requires_grad) scalars.push_back(i);
+    if (is_scalar) scalars.push_back(i);
   }
   if (wanted) {
     throw UsageError(program_.path + " has no floating-point output '" + *wanted +

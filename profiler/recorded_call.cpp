@@ -37,6 +37,12 @@ bool GeneratorState::is_same(const GeneratorState& other) const {
          next_double == other.next_double;
 }
 
+void seed_generator(std::int64_t seed) {
+  at::CPUGeneratorImpl& generator = default_generator();
+  const std::scoped_lock lock(generator.mutex_);
+  generator.set_current_seed(static_cast<std::uint64_t>(seed));
+}
+
 CallMemory call_memory(const std::vector<CallEvent>& events,
                        const std::unordered_map<const void*, StorageId>& created,
                        Bytes created_bytes) {

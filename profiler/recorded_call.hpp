@@ -28,6 +28,9 @@ struct GeneratorState {
   [[nodiscard]] bool is_same(const GeneratorState& other) const;
 };
 
+// torch.manual_seed on the CPU.
+void seed_generator(std::int64_t seed);
+
 // An allocation or release while the call was open.
 struct CallEvent {
   bool is_free = false;

@@ -1,0 +1,71 @@
+// The instances of a schedule as real memory, each in its place, and what they come to.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tidemark/schedule.hpp"
+#include "tidemark/trace.hpp"
+
+namespace tidemark {
+
+// Writes the value that a static storage has before the step.
+using FillStorage = std::function<void(StorageId, std::uint8_t* bytes)>;
+
+// The static storages of a step, in the order of the trace: counted device memory that lives as
+// long as this.
+class StaticMemory {
+ public:
+  StaticMemory(const StepTrace& trace, const FillStorage& fill);
+
+  [[nodiscard]] const c10::Storage& storage(StorageId id) const { return storages_[index(id)]; }
+  [[nodiscard]] Bytes bytes() const { return bytes_; }
+  // Puts the storages that the step writes back to their initial values.
+  void restore();
+
+ private:
+  struct Initial {
+    StorageId id;
+    std::vector<std::uint8_t> bytes;  // outside counted memory
+  };
+  std::vector<c10::Storage> storages_;  // by storage; null for created ones
+  std::vector<Initial> written_;
+  Bytes bytes_ = 0;
+};
+
+class ExecutionMemory {
+ public:
+  ExecutionMemory(const StepTrace& trace, const Schedule& schedule, const StaticMemory& statics);
+
+  void allocate(InstanceId id);
+  // What an operator made; an empty storage for storages without bytes.
+  void adopt(InstanceId id, c10::Storage storage);
+  void free(InstanceId id);
+  [[nodiscard]] const c10::Storage& storage(InstanceId id) const { return device_[index(id)]; }
+  [[nodiscard]] std::uint8_t* data(InstanceId id);
+
+  // The instance on the device that stands for a storage at the end of the step: the last one that
+  // an operator made, or the static one. unnamed_instance: none is left.
+  [[nodiscard]] InstanceId final_instance(StorageId id) const;
+  [[nodiscard]] Bytes host_bytes() const { return host_bytes_; }
+  [[nodiscard]] const std::array<Bytes, term_count>& terms() const { return terms_; }
+
+ private:
+  void count(InstanceId id, Bytes sign);
+
+  const Schedule& schedule_;
+  std::vector<c10::Storage> device_;                        // by instance
+  std::vector<std::unique_ptr<std::uint8_t[]>> elsewhere_;  // by instance: host and peer
+  std::vector<std::vector<InstanceId>> made_;  // by storage: static and operators' instances
+  std::vector<char> is_alive_;
+  Bytes host_bytes_ = 0;
+  std::array<Bytes, term_count> terms_{};
+};
+
+}  // namespace tidemark

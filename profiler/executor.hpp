@@ -1,0 +1,59 @@
+// Executes schedules of one recorded step on the CPU, operator by operator, with real memory.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "boxed_call.hpp"
+#include "copy_queue.hpp"
+#include "execution_memory.hpp"
+#include "recorded_call.hpp"
+#include "tidemark/device.hpp"
+
+namespace tidemark {
+
+// Bytes of a storage that outlives the step, outside counted memory.
+using KeptBytes = std::map<StorageId, std::vector<std::uint8_t>>;
+
+class CpuExecution final : public Execution {
+ public:
+  // `fill` gives the static storages their values. The trace must outlive the execution. Runs the
+  // step twice without a schedule: the reference that gradients are compared with.
+  CpuExecution(const StepTrace& trace, const FillStorage& fill);
+
+  [[nodiscard]] Measurement execute(const Schedule& schedule,
+                                    const ExecuteOptions& options) override;
+
+  // Gradients and loss of the unscheduled step.
+  [[nodiscard]] const KeptBytes& reference() const { return reference_; }
+  // Begin of an operator to begin of the next, in an unscheduled replay; by operator.
+  [[nodiscard]] std::vector<Nanoseconds> time_operators();
+
+ private:
+  struct Run;
+
+  [[nodiscard]] KeptBytes run_once(const Schedule& schedule, Run& run);
+  void perform(const Step& step, Run& run);
+  void perform_run(const tidemark::Run& action, Cause cause, Run& run);
+  void perform_copy(const Copy& copy, Run& run);
+  void perform_wait(const Wait& wait, Run& run);
+  void perform_gather(const Collective& collective, Run& run);
+  void bind(const std::vector<StorageId>& storages, const std::vector<InstanceId>& instances,
+            const ExecutionMemory& memory);
+  [[nodiscard]] KeptBytes kept_bytes(ExecutionMemory& memory) const;
+  void compare(const KeptBytes& kept, Measurement& measurement) const;
+
+  const StepTrace& trace_;
+  std::vector<BoxedCall> calls_;
+  StaticMemory statics_;
+  std::vector<const c10::Storage*> bound_;  // by storage; only while an operator runs
+  std::vector<c10::Storage> made_;
+  Schedule plain_;
+  KeptBytes reference_;
+  std::optional<std::string> not_comparable_;
+};
+
+}  // namespace tidemark
