@@ -88,7 +88,8 @@ std::vector<ArgumentUse> OperatorRules::uses(c10::ArrayRef<const c10::IValue> ar
   for (int i = running_values_; i < running_values_ + 2; ++i) {
     ArgumentUse& use = result[static_cast<std::size_t>(i)];
     if (is_batch_norm_backward_) {
-      use = {.reads = !trains, .writes = false, .is_statistic = false};
+      // In training they do not matter, but some kernels take their address all the same.
+      use = {.reads = true, .writes = false, .is_statistic = false};
     } else {
       use = {.reads = true, .writes = trains, .is_statistic = trains};
     }

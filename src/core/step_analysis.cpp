@@ -172,6 +172,18 @@ void StepAnalysis::find_outputs() {
   }
 }
 
+// An autograd node unpacks all that it saved before its first operator: the operators before this
+// one that are the derivative of the same forward operators run in the same node.
+OpPosition StepAnalysis::node_begin(std::size_t o) const {
+  const std::vector<OpId>& node = trace_.ops[o].forward_ops;
+  if (node.empty()) return static_cast<OpPosition>(o);
+  while (o > 0 && trace_.ops[o - 1].phase == Phase::backward &&
+         trace_.ops[o - 1].forward_ops == node) {
+    --o;
+  }
+  return static_cast<OpPosition>(o);
+}
+
 void StepAnalysis::find_needs() {
   for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
     const Op& op = trace_.ops[o];
@@ -183,7 +195,7 @@ void StepAnalysis::find_needs() {
       const bool is_saved = is_made_in_forward(id) ||
                             (is_static(id) && role != Role::gradient && role != Role::constant);
       if (!is_saved) continue;
-      if (facts.first_saved_read == no_op) facts.first_saved_read = static_cast<OpPosition>(o);
+      if (facts.first_saved_read == no_op) facts.first_saved_read = node_begin(o);
       facts.last_saved_read = static_cast<OpPosition>(o);
       if (home(id) == owner) is_needed_again_[index(id)] = 1;
     }

@@ -65,6 +65,7 @@ class StepAnalysis {
   [[nodiscard]] std::int32_t owner_by_saved_reads(const Op& op, std::int32_t current) const;
   void find_outputs();
   void find_needs();
+  [[nodiscard]] OpPosition node_begin(std::size_t o) const;
   void find_gradient_flow();
 
   const StepTrace& trace_;

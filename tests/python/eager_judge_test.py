@@ -12,6 +12,7 @@ import argparse
 import copy
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -248,6 +249,7 @@ def judge(name, tidemark, folder):
     model.train()
     path = folder / f"{name}.pt2"
     torch.export.save(torch.export.export(model, inputs), path)
+    shutil.rmtree(folder / f"{name}.sweep", ignore_errors=True)
     result = sweep(tidemark, path, folder / f"{name}.sweep")
     # One block a checkpoint, every grouping of the tool up to four, and the largest.
     passed = failed = 0
