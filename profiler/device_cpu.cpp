@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "counting_allocator.hpp"
 #include "executor.hpp"
 #include "interpreter.hpp"
+#include "optimizer_step.hpp"
 #include "recorder.hpp"
 #include "step_values.hpp"
 #include "tidemark/errors.hpp"
@@ -73,12 +75,8 @@ class EagerStep {
       }
     }
     if (options.accumulate_gradients) make_gradients();
-    for (const StaticTensor& entry : statics_) {
-      if (!storages_.insert(entry.tensor.storage().unsafeGetStorageImpl()).second) continue;
-      static_bytes_ += static_cast<Bytes>(entry.tensor.storage().nbytes());
-      const auto* data = static_cast<const std::uint8_t*>(entry.tensor.storage().data());
-      initial_.push_back({entry.tensor, {data, data + entry.tensor.storage().nbytes()}});
-    }
+    for (const StaticTensor& entry : statics_) keep_initial(entry);
+    if (options.optimizer != Optimizer::none) make_optimizer();
   }
 
   [[nodiscard]] const std::vector<StaticTensor>& statics() const { return statics_; }
@@ -108,13 +106,41 @@ class EagerStep {
         "torch.no_grad or with its own checkpointing on; export it in training mode without them");
   }
 
+  void optimize() {
+    if (optimizer_) optimizer_->step();
+  }
+
   void run() {
     at::Tensor loss = forward().loss;
     check_loss(loss);
     loss.backward();
+    optimize();
   }
 
  private:
+  void keep_initial(const StaticTensor& entry) {
+    const c10::Storage& storage = entry.tensor.storage();
+    if (!storages_.insert(storage.unsafeGetStorageImpl()).second) return;
+    static_bytes_ += static_cast<Bytes>(storage.nbytes());
+    const auto* data = static_cast<const std::uint8_t*>(storage.data());
+    initial_.push_back({entry.tensor, {data, data + storage.nbytes()}});
+  }
+
+  // The optimizer's states are what a first step leaves; the parameters are as before it.
+  void make_optimizer() {
+    std::vector<at::Tensor> tensors;
+    for (const StaticTensor& parameter : parameters_) tensors.push_back(parameter.tensor);
+    optimizer_ = make_optimizer_step(options_.optimizer, options_.optimizer_form, tensors);
+    reset();
+    run();
+    for (const OptimizerState& state : optimizer_->states()) {
+      const std::string name = parameters_[state.parameter].name + "." + state.name;
+      statics_.push_back({name, Role::optimizer_state, state.tensor});
+      keep_initial(statics_.back());
+    }
+    reset();
+  }
+
   void make_gradients() {
     for (const StaticTensor& parameter : parameters_) {
       at::Tensor gradient = at::empty_like(parameter.tensor).normal_(0, 0.01);
@@ -125,6 +151,7 @@ class EagerStep {
 
   const RecordOptions& options_;
   Interpreter interpreter_;
+  std::unique_ptr<OptimizerStep> optimizer_;
   std::vector<StaticTensor> statics_;
   std::vector<StaticTensor> parameters_;
   std::set<const c10::StorageImpl*> storages_;
@@ -160,6 +187,8 @@ void record_step(EagerStep& step, const RecordOptions& options, RecordedStep& re
   result.outputs.clear();
   recorder.set_phase(Phase::backward);
   result.loss.backward();
+  recorder.set_phase(Phase::optimizer);
+  step.optimize();
   for (const StaticTensor& parameter : step.parameters()) {
     if (parameter.tensor.grad().defined()) {
       recorder.mark_gradient(parameter.tensor, parameter.tensor.grad());

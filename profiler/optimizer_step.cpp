@@ -83,14 +83,16 @@ class AdamW final : public OptimizerStep {
     const c10::NoGradGuard no_grad;
     make_states();
     if (form_ == OptimizerForm::loop) {
+      at::Tensor denominator;
       for (std::size_t i = 0; i < parameters_.size(); ++i) {
-        if (parameters_[i].grad().defined()) step_one(parameters_[i], states_[i]);
+        if (parameters_[i].grad().defined()) step_one(parameters_[i], states_[i], denominator);
       }
       return;
     }
+    std::vector<at::Tensor> roots;
     for (Group& group : groups()) {
       if (form_ == OptimizerForm::foreach) {
-        step_foreach(group);
+        step_foreach(group, roots);
       } else {
         step_fused(group);
       }
@@ -125,7 +127,8 @@ class AdamW final : public OptimizerStep {
     }
   }
 
-  static void step_one(at::Tensor parameter, State& state) {
+  // `denominator` lives until the next one is made, as the variable in torch's loop does.
+  static void step_one(at::Tensor parameter, State& state, at::Tensor& denominator) {
     const at::Tensor gradient = parameter.grad();
     state.step.add_(1);
     parameter.mul_(1 - learning_rate * weight_decay);
@@ -134,11 +137,13 @@ class AdamW final : public OptimizerStep {
     const double count = state.step.item<double>();
     const double step_size = learning_rate / (1 - std::pow(beta1, count));
     const double correction = std::pow(1 - std::pow(beta2, count), 0.5);
-    const at::Tensor denominator = (state.square.sqrt() / correction).add_(epsilon);
+    at::Tensor quotient = state.square.sqrt().div(correction);
+    denominator = quotient.add_(epsilon);
+    quotient.reset();
     parameter.addcdiv_(state.average, denominator, -step_size);
   }
 
-  static void step_foreach(Group& group) {
+  static void step_foreach(Group& group, std::vector<at::Tensor>& roots) {
     at::_foreach_add_(group.steps, at::scalar_tensor(1.0, at::kFloat), 1.0);
     at::_foreach_mul_(group.parameters, 1 - learning_rate * weight_decay);
     at::_foreach_lerp_(group.averages, group.gradients, 1 - beta1);
@@ -154,7 +159,7 @@ class AdamW final : public OptimizerStep {
       step_sizes.emplace_back((learning_rate / (1 - std::pow(beta1, count))) * -1);
       corrections.emplace_back(std::pow(1 - std::pow(beta2, count), 0.5));
     }
-    std::vector<at::Tensor> roots = at::_foreach_sqrt(group.squares);
+    roots = at::_foreach_sqrt(group.squares);
     at::_foreach_div_(roots, corrections);
     at::_foreach_add_(roots, epsilon);
     at::_foreach_addcdiv_(group.parameters, group.averages, roots, step_sizes);
