@@ -200,11 +200,20 @@ void record_step(EagerStep& step, const RecordOptions& options, RecordedStep& re
   recorded.trace.provenance.seed = options.seed;
 }
 
+std::uint64_t checksum(const at::Tensor& tensor) {
+  const at::Tensor contiguous = tensor.contiguous();
+  const auto* bytes = static_cast<const std::uint8_t*>(contiguous.const_data_ptr());
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < contiguous.nbytes(); ++i) sum += (i + 1) * bytes[i];
+  return sum;
+}
+
 void note_gradients(const EagerStep& step, RecordedStep& recorded) {
   for (const StaticTensor& parameter : step.parameters()) {
     const at::Tensor& gradient = parameter.tensor.grad();
     if (!gradient.defined()) continue;
-    recorded.gradient_norms.push_back({parameter.name, gradient.norm().item<double>()});
+    recorded.gradient_norms.push_back(
+        {parameter.name, gradient.norm().item<double>(), checksum(gradient)});
   }
 }
 

@@ -32,6 +32,9 @@ struct RecordOptions {
 struct GradientNorm {
   std::string parameter;  // a tied parameter once, under its first name
   double norm = 0;
+  // Sum over its bytes (row-major) of position (from 1) times byte, modulo 2^64: two gradients with
+  // one checksum agree, to all intents, bit for bit.
+  std::uint64_t checksum = 0;
 };
 
 struct RecordedStep {

@@ -30,6 +30,10 @@ void print_json(const RecordedStep& step, bool with_values, std::ostream& out) {
     for (const GradientNorm& gradient : step.gradient_norms) {
       json["gradient_norms"][gradient.parameter] = gradient.norm;
     }
+    json["gradient_checksums"] = nlohmann::ordered_json::object();
+    for (const GradientNorm& gradient : step.gradient_norms) {
+      json["gradient_checksums"][gradient.parameter] = gradient.checksum;
+    }
   }
   out << json.dump(2) << '\n';
 }

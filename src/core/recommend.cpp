@@ -1,22 +1,50 @@
 // Which row to use, and why in one sentence.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "tidemark/errors.hpp"
 #include "tidemark/report.hpp"
 
 namespace tidemark {
 
 namespace {
 
+constexpr std::string_view nothing_fits = "No setting fits ";
+
+// What sets a peak, as the beginning of a clause. In the order of Term.
+struct TermClause {
+  std::string_view subject;
+  std::string_view verb;
+};
+constexpr std::array<TermClause, term_count> term_clauses{{
+    {"static memory", "sets"},
+    {"the held checkpoints", "set"},
+    {"the contiguous pools", "set"},
+    {"the saved generator states", "set"},
+    {"the activations of the blocks", "set"},
+    {"the recomputed segment", "sets"},
+    {"embedding, head and loss", "set"},
+    {"the gradients of activations", "set"},
+    {"the parameters' gradients of this step", "set"},
+    {"the optimizer step", "sets"},
+    {"the restored state", "sets"},
+    {"the workspace of one operator", "sets"},
+}};
+
+// Two figures that count; never "0.0 %" for what is not zero.
 std::string percent(double fraction) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", 100 * fraction);
-  return text;
+  const double value = 100 * std::abs(fraction);
+  if (value < 0.05) return "less than 0.1 %";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), value < 9.95 ? "%.1f %%" : "%.0f %%", value);
+  return text.data();
 }
 
 class Recommender {
@@ -25,6 +53,8 @@ class Recommender {
 
   void recommend() {
     sweep_.recommended = {};
+    std::erase_if(sweep_.notes,
+                  [](const std::string& note) { return note.starts_with(nothing_fits); });
     find_fits();
     find_candidates();
     if (candidates_.empty()) return;
@@ -35,29 +65,25 @@ class Recommender {
   }
 
  private:
+  [[nodiscard]] const SweepRow& at(std::size_t row) const { return sweep_.rows[row]; }
+  // What a step that did not finish reached is no peak of the setting; then the prediction is.
   [[nodiscard]] Bytes peak(std::size_t row) const {
-    return limiting_peak(best_figures(sweep_.rows[row]), sweep_.limit);
+    const bool is_finished = at(row).status == Status::ok;
+    return limiting_peak(is_finished ? best_figures(at(row)) : *at(row).predicted, sweep_.limit);
   }
-  // Rows without times compare by their peaks alone.
+  // Unless every row has a time, none counts: rows then compare by their peaks alone.
   [[nodiscard]] double time(std::size_t row) const {
-    return sweep_.rows[row].predicted->step_seconds.value_or(0);
+    return has_times_ ? at(row).predicted->step_seconds.value_or(0) : 0;
   }
-  [[nodiscard]] bool has_times() const {
-    return std::all_of(candidates_.begin(), candidates_.end(), [&](std::size_t row) {
-      return sweep_.rows[row].predicted->step_seconds.has_value();
-    });
-  }
-  [[nodiscard]] std::optional<std::size_t> plain_row() const {
-    for (const std::size_t row : candidates_) {
-      if (!sweep_.rows[row].setting.number_checkpoints) return row;
-    }
-    return std::nullopt;
-  }
+  // A row fits also where there is no budget to exceed.
+  [[nodiscard]] bool fits(std::size_t row) const { return at(row).fits.value_or(true); }
 
   void find_fits();
   void find_candidates();
   [[nodiscard]] std::string against_plain(std::size_t row) const;
   [[nodiscard]] std::string binding_term(std::size_t row) const;
+  [[nodiscard]] std::string offload_clause(std::size_t row) const;
+  [[nodiscard]] Recommendation because(std::size_t row, const std::string& beginning) const;
   void choose_smallest();
   void choose_fastest();
   void choose_knee();
@@ -65,6 +91,8 @@ class Recommender {
 
   Sweep& sweep_;
   std::vector<std::size_t> candidates_;
+  std::optional<std::size_t> plain_;  // the step without checkpointing, finished or not
+  bool has_times_ = false;
 };
 
 void Recommender::find_fits() {
@@ -79,40 +107,68 @@ void Recommender::find_fits() {
 
 void Recommender::find_candidates() {
   for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
-    if (sweep_.rows[row].status == Status::ok && sweep_.rows[row].predicted) {
-      candidates_.push_back(row);
-    }
+    if (at(row).status == Status::ok && at(row).predicted) candidates_.push_back(row);
+  }
+  has_times_ = std::all_of(candidates_.begin(), candidates_.end(), [&](std::size_t row) {
+    return at(row).predicted->step_seconds.has_value();
+  });
+  for (std::size_t row = 0; row < sweep_.rows.size() && !plain_; ++row) {
+    const bool ran = at(row).status == Status::ok || at(row).status == Status::out_of_memory;
+    if (ran && at(row).predicted && !at(row).setting.number_checkpoints) plain_ = row;
   }
 }
 
+// " (812 MiB, 41 % below no checkpointing) at 12 % more time"
 std::string Recommender::against_plain(std::size_t row) const {
-  const auto plain = plain_row();
-  if (!plain || *plain == row || peak(*plain) == 0) return "";
-  const double less = 1 - static_cast<double>(peak(row)) / static_cast<double>(peak(*plain));
-  std::string text =
-      ", " + percent(std::abs(less)) + (less >= 0 ? " below" : " above") + " no checkpointing";
-  if (has_times() && time(*plain) > 0) {
-    const double more = time(row) / time(*plain) - 1;
-    text += ", at " + percent(std::abs(more)) + (more >= 0 ? " more time" : " less time");
-  }
-  return text;
+  const std::string own = " (" + format_bytes(peak(row));
+  if (!plain_ || *plain_ == row || peak(*plain_) <= 0) return own + ")";
+  const double more = static_cast<double>(peak(row)) / static_cast<double>(peak(*plain_)) - 1;
+  std::string text = own + ", ";
+  text += more == 0 ? "as much as" : percent(more) + (more < 0 ? " below" : " above");
+  text += " no checkpointing)";
+  const std::optional<double>& plain_time = at(*plain_).predicted->step_seconds;
+  if (!has_times_ || !plain_time || *plain_time <= 0) return text;
+  const double slower = time(row) / *plain_time - 1;
+  if (slower == 0) return text + " in the same time";
+  return text + " at " + percent(slower) + (slower > 0 ? " more time" : " less time");
 }
 
-// The largest term at the peak, and whether moving checkpoints away could lower it.
-std::string Recommender::binding_term(std::size_t row) const {
-  const StepFigures& figures = best_figures(sweep_.rows[row]);
-  std::string text =
-      "; " + std::string(title(figures.peak_term)) + " (" +
-      format_bytes(figures.peak_breakdown[static_cast<std::size_t>(figures.peak_term)]) +
-      ") sets the peak";
-  if (!sweep_.rows[row].peak_operator.empty()) text += " in " + sweep_.rows[row].peak_operator;
-  const Bytes held = figures.peak_breakdown[static_cast<std::size_t>(Term::held_checkpoints)];
-  const bool is_checkpointed = sweep_.rows[row].setting.number_checkpoints.has_value();
-  if (is_checkpointed && figures.peak_term != Term::held_checkpoints) {
-    text += held == 0 ? ", which offload cannot lower"
-                      : ", of which offload could take away at most " + format_bytes(held);
+// Whether moving checkpoints to the host lowers this row's peak: told from the same setting with
+// offload where the sweep has it, else from the checkpoints held at the peak.
+std::string Recommender::offload_clause(std::size_t row) const {
+  const Setting& own = at(row).setting;
+  if (!own.number_checkpoints || own.cpu_checkpointing != CpuCheckpointing::off) return "";
+  bool is_known = false;
+  bool is_lower = false;
+  for (const std::size_t other : candidates_) {
+    Setting setting = at(other).setting;
+    if (setting.cpu_checkpointing == CpuCheckpointing::off) continue;
+    setting.cpu_checkpointing = CpuCheckpointing::off;
+    if (setting != own) continue;
+    is_known = true;
+    is_lower = is_lower || peak(other) < peak(row);
   }
-  return text;
+  if (is_known) return is_lower ? "" : "; offload does not lower it";
+  const Bytes held =
+      best_figures(at(row)).peak_breakdown[static_cast<std::size_t>(Term::held_checkpoints)];
+  return held == 0 ? "; offload cannot lower it"
+                   : "; offload could lower it by " + format_bytes(held) + " at most";
+}
+
+std::string Recommender::binding_term(std::size_t row) const {
+  const StepFigures& figures = best_figures(at(row));
+  const auto term = static_cast<std::size_t>(figures.peak_term);
+  std::string text = "; " + std::string(term_clauses.at(term).subject);
+  if (figures.peak_breakdown.at(term) > 0) {
+    text += " (" + format_bytes(figures.peak_breakdown.at(term)) + ")";
+  }
+  text += " " + std::string(term_clauses.at(term).verb) + " the peak";
+  if (!at(row).peak_operator.empty()) text += " during " + at(row).peak_operator;
+  return text + offload_clause(row);
+}
+
+Recommendation Recommender::because(std::size_t row, const std::string& beginning) const {
+  return {.row = row, .reason = beginning + against_plain(row) + binding_term(row) + "."};
 }
 
 void Recommender::choose_smallest() {
@@ -120,34 +176,32 @@ void Recommender::choose_smallest() {
       *std::min_element(candidates_.begin(), candidates_.end(), [&](std::size_t a, std::size_t b) {
         return std::pair(peak(a), time(a)) < std::pair(peak(b), time(b));
       });
-  sweep_.recommended.smallest = {row, "Smallest peak, " + format_bytes(peak(row)) +
-                                          against_plain(row) + binding_term(row) + "."};
+  sweep_.recommended.smallest = because(row, "Smallest peak");
 }
 
 void Recommender::choose_fastest() {
   std::optional<std::size_t> best;
   for (const std::size_t row : candidates_) {
-    if (!sweep_.rows[row].fits.value_or(true)) continue;
+    if (!fits(row)) continue;
     const bool is_better =
         !best || std::pair(time(row), peak(row)) < std::pair(time(*best), peak(*best));
     if (is_better) best = row;
   }
   if (!best) {
     const Bytes least = peak(sweep_.recommended.smallest->row);
-    sweep_.notes.push_back("no setting fits " + format_bytes(*sweep_.budget_bytes) +
+    sweep_.notes.push_back(std::string(nothing_fits) + format_bytes(*sweep_.budget_bytes) +
                            "; the smallest needs " + format_bytes(least) + ", " +
-                           format_bytes(least - *sweep_.budget_bytes) + " more");
+                           format_bytes(least - *sweep_.budget_bytes) + " more.");
     return;
   }
-  std::string reason = has_times() ? "Fastest" : "Smallest, as no times are known,";
-  if (sweep_.budget_bytes) reason += " that fits " + format_bytes(*sweep_.budget_bytes);
-  reason +=
-      " (" + format_bytes(peak(*best)) + ")" + against_plain(*best) + binding_term(*best) + ".";
-  sweep_.recommended.fastest = {*best, reason};
+  std::string beginning = has_times_ ? "Fastest" : "No times are known; the smallest";
+  if (sweep_.budget_bytes) beginning += " that fits " + format_bytes(*sweep_.budget_bytes);
+  sweep_.recommended.fastest = because(*best, beginning);
 }
 
 // Between the fastest and the smallest row, both axes scaled to one, the row farthest below the
-// line that joins them:
+// line that joins them. It lies on the Pareto front, since a row that is better in both lies
+// farther below:
 //
 //   peak 1 F.
 //        |  `.        F fastest, S smallest, K the knee
@@ -160,32 +214,34 @@ void Recommender::choose_knee() {
   const std::size_t smallest = sweep_.recommended.smallest->row;
   const double peak_span = static_cast<double>(peak(fastest) - peak(smallest));
   const double time_span = time(smallest) - time(fastest);
+  if (peak_span <= 0 || time_span <= 0) {
+    sweep_.recommended.knee =
+        because(fastest, has_times_ ? "Fastest and smallest at once" : "Smallest peak");
+    return;
+  }
   std::size_t knee = fastest;
   double farthest = 0;
   for (const std::size_t row : candidates_) {
-    if (!sweep_.rows[row].fits.value_or(true) || peak_span <= 0 || time_span <= 0) continue;
+    if (!fits(row) || row == fastest || row == smallest) continue;
     const double x = (time(row) - time(fastest)) / time_span;
     const double y = static_cast<double>(peak(row) - peak(smallest)) / peak_span;
-    const double distance = 1 - x - y;
-    if (distance > farthest + 1e-12) {
-      farthest = distance;
+    if (1 - x - y > farthest) {
+      farthest = 1 - x - y;
       knee = row;
     }
   }
-  // Without a trade (the smallest is also the fastest) there is no bend.
-  if (peak_span > 0 && time_span <= 0) knee = smallest;
-  sweep_.recommended.knee = {knee, "Best trade of time for memory (" + format_bytes(peak(knee)) +
-                                       ")" + against_plain(knee) + binding_term(knee) + "."};
+  sweep_.recommended.knee =
+      because(knee, knee == fastest ? "No setting saves memory at less than its share of the time, "
+                                      "so this is the fastest"
+                                    : "Best trade of time for memory");
 }
 
 void Recommender::choose_written() {
-  const auto plain = plain_row();
-  const bool plain_does_not_fit = plain && !sweep_.rows[*plain].fits.value_or(true);
-  if (sweep_.budget_bytes || plain_does_not_fit) {
-    sweep_.recommended.written = sweep_.recommended.fastest;
-  } else {
-    sweep_.recommended.written = sweep_.recommended.knee;
-  }
+  const bool plain_does_not_fit =
+      plain_ && (at(*plain_).status == Status::out_of_memory || !fits(*plain_));
+  sweep_.recommended.written = sweep_.budget_bytes || plain_does_not_fit
+                                   ? sweep_.recommended.fastest
+                                   : sweep_.recommended.knee;
 }
 
 }  // namespace
@@ -204,15 +260,18 @@ Bytes limiting_peak(const StepFigures& figures, PeakLimit limit) {
 }
 
 const StepFigures& best_figures(const SweepRow& row) {
-  return row.measured ? row.measured->figures : *row.predicted;
+  if (row.measured) return row.measured->figures;
+  if (!row.predicted) throw InternalError("a row without figures was asked for its figures");
+  return *row.predicted;
 }
 
 void recommend(Sweep& sweep) { Recommender(sweep).recommend(); }
 
 std::string describe(const Setting& setting) {
-  if (!setting.number_checkpoints) return "none";
-  std::string text = "K=" + std::to_string(*setting.number_checkpoints);
-  if (setting.uneven) text += " uneven";
+  const bool is_plain = !setting.number_checkpoints;
+  std::string text =
+      is_plain ? "none"
+               : (setting.uneven ? "uneven:" : "") + std::to_string(*setting.number_checkpoints);
   if (setting.partition_activations) {
     text += ", partition M=" + std::to_string(setting.model_parallel_size);
   }
@@ -220,34 +279,53 @@ std::string describe(const Setting& setting) {
     text += ", cpu " + std::string(name(setting.cpu_checkpointing));
   }
   if (setting.contiguous_memory_optimization) text += ", contiguous";
-  if (setting.method == Method::non_reentrant) text += ", non-reentrant";
+  if (setting.synchronize_checkpoint_boundary) text += ", synchronize";
+  if (setting.profile) text += ", profile";
+  if (!is_plain && setting.method != Method::reentrant) {
+    text += ", " + std::string(name(setting.method));
+  }
   return text;
 }
 
 std::string format_bytes(Bytes bytes) {
-  static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  static constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
   double value = static_cast<double>(bytes);
-  int unit = 0;
-  while (std::abs(value) >= 1024 && unit < 4) {
+  std::size_t unit = 0;
+  // 1023.5 would be rounded to 1024 of the smaller unit.
+  while (std::abs(value) >= 1023.5 && unit + 1 < units.size()) {
     value /= 1024;
     ++unit;
   }
-  char text[48];
-  const int decimals = unit == 0 || std::abs(value) >= 100 ? 0 : std::abs(value) >= 10 ? 1 : 2;
-  std::snprintf(text, sizeof text, "%.*f %s", decimals, value, units[unit]);
-  return text;
+  const double size = std::abs(value);
+  const bool is_whole = value == std::floor(value);
+  const int decimals = is_whole || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  std::array<char, 48> text{};
+  std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, units.at(unit));
+  return text.data();
 }
 
 std::string format_seconds(double seconds) {
-  char text[48];
-  if (std::abs(seconds) >= 1) {
-    std::snprintf(text, sizeof text, "%.2f s", seconds);
-  } else if (std::abs(seconds) >= 1e-3) {
-    std::snprintf(text, sizeof text, "%.1f ms", seconds * 1e3);
-  } else {
-    std::snprintf(text, sizeof text, "%.0f us", seconds * 1e6);
-  }
-  return text;
+  struct Unit {
+    double least;
+    double per_second;
+    const char* name;
+  };
+  // The least value of each unit is where the next smaller one would round up to 1000.
+  static constexpr std::array<Unit, 3> units{{
+      {0.9995, 1, "s"},
+      {0.9995e-3, 1e3, "ms"},
+      {0, 1e6, "us"},
+  }};
+  if (seconds == 0) return "0 s";
+  const Unit& unit = *std::find_if(units.begin(), units.end(), [&](const Unit& candidate) {
+    return std::abs(seconds) >= candidate.least;
+  });
+  const double value = seconds * unit.per_second;
+  const double size = std::abs(value);
+  const int decimals = size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  std::array<char, 48> text{};
+  std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, unit.name);
+  return text.data();
 }
 
 }  // namespace tidemark

@@ -1,0 +1,98 @@
+#include "counting_allocator.hpp"
+
+#include <torch/torch.h>
+
+#include <catch2/catch.hpp>
+#include <thread>
+#include <vector>
+
+namespace tidemark {
+namespace {
+
+class EventList final : public AllocationObserver {
+ public:
+  struct Event {
+    bool is_free;
+    const void* data;
+    Bytes bytes;
+    bool operator==(const Event&) const = default;
+  };
+  void on_allocate(const void* data, Bytes bytes) override {
+    events.push_back({false, data, bytes});
+  }
+  void on_free(const void* data, Bytes bytes) override { events.push_back({true, data, bytes}); }
+  std::vector<Event> events;
+};
+
+TEST_CASE("a tensor counts with the bytes it asked for, and no longer once it is gone") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const Bytes before = allocator.current_bytes();
+  {
+    const at::Tensor tensor = torch::empty({3, 5});
+    REQUIRE(allocator.current_bytes() == before + 60);
+    const at::Tensor view = tensor.view({15});
+    REQUIRE(allocator.current_bytes() == before + 60);
+  }
+  REQUIRE(allocator.current_bytes() == before);
+}
+
+TEST_CASE("the peak is the highest level since the last reset") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const Bytes before = allocator.current_bytes();
+  const at::Tensor held = torch::empty({100}, torch::kByte);
+  allocator.reset_peak();
+  { const at::Tensor passing = torch::empty({1000}, torch::kByte); }
+  REQUIRE(allocator.peak_bytes() == before + 1100);
+  REQUIRE(allocator.current_bytes() == before + 100);
+  allocator.reset_peak();
+  REQUIRE(allocator.peak_bytes() == before + 100);
+}
+
+TEST_CASE("an observer sees each block come and go, and none without bytes") {
+  CountingAllocator::install();
+  EventList list;
+  const void* data = nullptr;
+  {
+    const ObserverGuard guard(list);
+    const at::Tensor tensor = torch::empty({7}, torch::kByte);
+    const at::Tensor nothing = torch::empty({0});
+    data = tensor.data_ptr();
+  }
+  REQUIRE(list.events == std::vector<EventList::Event>{{false, data, 7}, {true, data, 7}});
+}
+
+TEST_CASE("blocks are aligned to 64 bytes and released by their address alone") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const Bytes before = allocator.current_bytes();
+  void* block = allocator.raw_allocate(33);
+  REQUIRE(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
+  REQUIRE(allocator.current_bytes() == before + 33);
+  allocator.raw_deallocate(block);
+  REQUIRE(allocator.current_bytes() == before);
+}
+
+TEST_CASE("blocks that other threads allocate and free count the same") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const Bytes before = allocator.current_bytes();
+  at::Tensor made;
+  std::thread([&] { made = torch::empty({64}, torch::kByte); }).join();
+  REQUIRE(allocator.current_bytes() == before + 64);
+  std::thread([&] { made.reset(); }).join();
+  REQUIRE(allocator.current_bytes() == before);
+}
+
+TEST_CASE("memory that the machine does not have is refused with what was asked for") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const Bytes before = allocator.current_bytes();
+  constexpr std::size_t exbibyte = std::size_t{1} << 60;
+  try {
+    static_cast<void>(allocator.allocate(exbibyte));
+    FAIL("an exbibyte was handed out");
+  } catch (const OutOfMemory& error) {
+    REQUIRE(error.asked_bytes() == static_cast<Bytes>(exbibyte));
+  }
+  REQUIRE(allocator.current_bytes() == before);
+}
+
+}  // namespace
+}  // namespace tidemark

@@ -1,0 +1,212 @@
+#include "recorder.hpp"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "recorded_model.hpp"
+#include "tidemark/errors.hpp"
+
+namespace tidemark {
+namespace {
+
+std::vector<std::string> names(const StepTrace& trace, Phase phase) {
+  std::vector<std::string> list;
+  for (const Op& op : trace.ops) {
+    if (op.phase == phase) list.push_back(op.name);
+  }
+  return list;
+}
+
+const Op& first(const StepTrace& trace, const std::string& name) {
+  const auto found = std::find_if(trace.ops.begin(), trace.ops.end(),
+                                  [&](const Op& op) { return op.name == name; });
+  INFO(name);
+  REQUIRE(found != trace.ops.end());
+  return *found;
+}
+
+OpId position(const StepTrace& trace, const Op& op) {
+  return make_id<OpId>(static_cast<std::size_t>(&op - trace.ops.data()));
+}
+
+bool holds(const std::vector<StorageId>& list, StorageId id) {
+  return std::find(list.begin(), list.end(), id) != list.end();
+}
+
+const Storage& storage(const StepTrace& trace, StorageId id) { return trace.storages[index(id)]; }
+
+StorageId named(const StepTrace& trace, const std::string& name) {
+  const auto found = std::find_if(trace.storages.begin(), trace.storages.end(),
+                                  [&](const Storage& s) { return s.name == name; });
+  REQUIRE(found != trace.storages.end());
+  return make_id<StorageId>(static_cast<std::size_t>(found - trace.storages.begin()));
+}
+
+TEST_CASE("composite operators are recorded by their parts, and views not at all") {
+  const at::Tensor weight = torch::ones({4, 3}).requires_grad_();
+  const at::Tensor bias = torch::ones({4}).requires_grad_();
+  const at::Tensor x = torch::ones({2, 3});
+  const StepTrace trace =
+      record({.statics = {{"weight", Role::parameter, weight},
+                          {"bias", Role::parameter, bias},
+                          {"x", Role::input, x}},
+              .loss = [=] { return torch::linear(x, weight, bias).view({8}).sum(); }})
+          .trace;
+  REQUIRE(names(trace, Phase::forward) == std::vector<std::string>{"aten::addmm", "aten::sum"});
+  const Op& addmm = first(trace, "aten::addmm");
+  REQUIRE(addmm.reads ==
+          std::vector<StorageId>{named(trace, "bias"), named(trace, "x"), named(trace, "weight")});
+  REQUIRE(addmm.creates.size() == 1);
+  REQUIRE(storage(trace, addmm.creates.front()).bytes == 2 * 4 * 4);
+  REQUIRE(trace.loss == first(trace, "aten::sum").creates.front());
+  REQUIRE(check_trace(trace).empty());
+  REQUIRE(is_executable(trace));
+}
+
+TEST_CASE("a storage is freed where the step released it, not at its last read") {
+  const at::Tensor weight = torch::ones({4, 4}).requires_grad_();
+  const StepTrace trace = record({.statics = {{"weight", Role::parameter, weight}},
+                                  .loss = [=] { return weight.exp().mul(weight).sum(); }})
+                              .trace;
+  // exp's result is saved by mul's node and its own: both read it, exp's backward last.
+  const StorageId saved = first(trace, "aten::exp").creates.front();
+  REQUIRE(storage(trace, saved).freed_after);
+  const Op& last = trace.ops[index(*storage(trace, saved).freed_after)];
+  REQUIRE(last.phase == Phase::backward);
+  // mul's result feeds only sum, which does not save it.
+  const StorageId product = first(trace, "aten::mul").creates.front();
+  REQUIRE(storage(trace, product).freed_after == position(trace, first(trace, "aten::sum")));
+}
+
+TEST_CASE("backward operators name the forward operator whose derivative they are") {
+  const StepTrace trace = record(multilayer_perceptron()).trace;
+  const Op& backward = first(trace, "aten::gelu_backward");
+  REQUIRE(backward.forward_ops.size() == 1);
+  REQUIRE(trace.ops[index(backward.forward_ops.front())].name == "aten::gelu");
+  for (const Op& op : trace.ops) {
+    if (op.phase == Phase::forward) REQUIRE(op.forward_ops.empty());
+    for (const OpId id : op.forward_ops) REQUIRE(trace.ops[index(id)].phase == Phase::forward);
+  }
+}
+
+TEST_CASE("in-place operators read what they write, unless they overwrite it") {
+  const StepTrace trace = record(in_place_operators()).trace;
+  const Op& product = first(trace, "aten::mul_");
+  REQUIRE(product.writes.size() == 1);
+  REQUIRE(holds(product.reads, product.writes.front()));
+  REQUIRE(product.creates.empty());
+  const Op& filled = first(trace, "aten::fill_");
+  REQUIRE(filled.writes.size() == 1);
+  REQUIRE(filled.reads.empty());
+  // What only lends its shape is named by the call alone.
+  const Op& like = first(trace, "aten::empty_like");
+  REQUIRE(like.reads.empty());
+  REQUIRE(std::holds_alternative<TensorView>(like.call->arguments.front().value));
+}
+
+TEST_CASE("batch norm's running values and counters are statistics, though the schema is silent") {
+  const StepTrace trace = record(convolutions()).trace;
+  const Op& norm = first(trace, "aten::native_batch_norm");
+  const StorageId mean = named(trace, "1.running_mean");
+  const StorageId variance = named(trace, "1.running_var");
+  REQUIRE(norm.writes == std::vector<StorageId>{mean, variance});
+  REQUIRE(holds(norm.reads, mean));
+  REQUIRE(norm.flags.statistics);
+  const Op& counter = first(trace, "aten::add_");
+  REQUIRE(counter.writes == std::vector<StorageId>{named(trace, "1.num_batches_tracked")});
+  REQUIRE(counter.flags.statistics);
+  REQUIRE_FALSE(first(trace, "aten::relu_").flags.statistics);
+}
+
+TEST_CASE("only operators that really draw are random") {
+  const StepTrace trace = record(multilayer_perceptron()).trace;
+  std::size_t random = 0;
+  for (const Op& op : trace.ops) random += op.flags.random ? 1 : 0;
+  REQUIRE(random == 1);
+  // Attention may draw, says its tag; without dropout it does not.
+  for (const Op& op : record(attention(0)).trace.ops) REQUIRE_FALSE(op.flags.random);
+}
+
+TEST_CASE("a Python number that became a tensor is a constant with its value") {
+  const at::Tensor weight = torch::ones({4}).requires_grad_();
+  const StepTrace trace = record({.statics = {{"weight", Role::parameter, weight}},
+                                  .loss = [=] { return (weight * 3.0).sum(); }})
+                              .trace;
+  const Op& product = first(trace, "aten::mul");
+  const StorageId number = product.reads.back();
+  REQUIRE(storage(trace, number).role == Role::constant);
+  REQUIRE(storage(trace, number).value ==
+          bytes_of(torch::scalar_tensor(3.0, torch::kDouble).storage()));
+  REQUIRE(std::get<TensorView>(product.call->arguments[1].value).is_wrapped_number);
+}
+
+TEST_CASE("tied weights are one storage with one gradient") {
+  const StepTrace trace = record(attention(0)).trace;
+  const StorageId tied = named(trace, "0.weight");
+  REQUIRE(std::count_if(trace.gradients.begin(), trace.gradients.end(),
+                        [&](const auto& entry) { return entry.first == tied; }) == 1);
+  for (const auto& [parameter, view] : trace.gradients) {
+    REQUIRE(storage(trace, parameter).role == Role::parameter);
+    REQUIRE(storage(trace, view.storage).role == Role::gradient);
+    REQUIRE(holds(trace.keep, view.storage));
+    REQUIRE_FALSE(storage(trace, view.storage).freed_after);
+  }
+  REQUIRE(holds(trace.keep, *trace.loss));
+}
+
+TEST_CASE("the allocations of a call add up to what it makes and to its scratch") {
+  for (const StepTrace& trace : {record(convolutions()).trace, record(attention(0.1)).trace}) {
+    for (const Op& op : trace.ops) {
+      REQUIRE(op.allocations);
+      Bytes level = 0;
+      Bytes peak = 0;
+      Bytes created = 0;
+      std::vector<StorageId> made;
+      for (const AllocationEvent& event : *op.allocations) {
+        level += event.is_free ? -event.bytes : event.bytes;
+        peak = std::max(peak, level);
+        if (event.storage != no_storage) made.push_back(event.storage);
+      }
+      for (const StorageId id : op.creates) {
+        const Bytes bytes = storage(trace, id).bytes;
+        created += bytes;
+        if (bytes > 0) REQUIRE(holds(made, id));
+      }
+      INFO(op.name);
+      REQUIRE(level >= created);
+      REQUIRE(op.workspace_bytes == peak - created);
+    }
+  }
+}
+
+TEST_CASE("values handed to the host are synchronisations") {
+  const at::Tensor weight = torch::ones({4}).requires_grad_();
+  const StepTrace trace = record({.statics = {{"weight", Role::parameter, weight}},
+                                  .loss =
+                                      [=] {
+                                        const at::Tensor total = weight.sum();
+                                        return total * total.item<float>();
+                                      }})
+                              .trace;
+  REQUIRE(first(trace, "aten::_local_scalar_dense").flags.host_sync);
+}
+
+TEST_CASE("a generator of one's own is refused by the operator's name") {
+  const at::Tensor weight = torch::ones({4}).requires_grad_();
+  const at::Generator generator = at::detail::createCPUGenerator();
+  REQUIRE_THROWS_WITH(
+      record(
+          {.statics = {{"weight", Role::parameter, weight}},
+           .loss = [=] { return weight.mul(torch::empty({4}).uniform_(0, 1, generator)).sum(); }}),
+      Catch::Contains("aten::uniform_") && Catch::Contains("default generator"));
+}
+
+TEST_CASE("integer inputs travel with their values, floating ones do not") {
+  const StepTrace trace = record(multilayer_perceptron()).trace;
+  REQUIRE(storage(trace, named(trace, "y")).value);
+  REQUIRE_FALSE(storage(trace, named(trace, "x")).value);
+}
+
+}  // namespace
+}  // namespace tidemark
