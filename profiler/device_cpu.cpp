@@ -218,20 +218,23 @@ void note_gradients(const EagerStep& step, RecordedStep& recorded) {
 }
 
 // Whether replaying the list of operators gives what autograd gave, bit for bit.
-GradientVerdict compare_replay(const EagerStep& step, const StepTrace& trace,
-                               const CpuExecution& execution) {
-  for (std::size_t i = 0, next = 0; i < step.parameters().size(); ++i) {
-    const at::Tensor& gradient = step.parameters()[i].tensor.grad();
+void compare_replay(const EagerStep& step, const CpuExecution& execution, RecordedStep& recorded) {
+  std::string different;
+  std::size_t next = 0;
+  for (const StaticTensor& parameter : step.parameters()) {
+    const at::Tensor& gradient = parameter.tensor.grad();
     if (!gradient.defined()) continue;
     const std::vector<std::uint8_t>& replayed =
-        execution.reference().at(trace.gradients.at(next++).second.storage);
+        execution.reference().at(recorded.trace.gradients.at(next++).second.storage);
     const c10::Storage& storage = gradient.storage();
-    if (storage.nbytes() != replayed.size() ||
-        std::memcmp(storage.data(), replayed.data(), replayed.size()) != 0) {
-      return GradientVerdict::differ;
-    }
+    const bool is_equal = storage.nbytes() == replayed.size() &&
+                          std::memcmp(storage.data(), replayed.data(), replayed.size()) == 0;
+    if (!is_equal) different += (different.empty() ? "" : ", ") + parameter.name;
   }
-  return GradientVerdict::equal;
+  recorded.replay = different.empty() ? GradientVerdict::equal : GradientVerdict::differ;
+  if (!different.empty()) {
+    recorded.notes.push_back("the replay's gradients differ from autograd's for " + different);
+  }
 }
 
 void time_replays(CpuExecution& execution, std::int32_t replays, StepTrace& trace) {
@@ -292,7 +295,7 @@ RecordedStep CpuDevice::record(const Program& program, const RecordOptions& opti
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     step.parameters()[i].tensor.mutable_grad() = gradients[i];
   }
-  recorded.replay = compare_replay(step, recorded.trace, execution);
+  compare_replay(step, execution, recorded);
   time_replays(execution, options.timing_replays, recorded.trace);
   return recorded;
 }

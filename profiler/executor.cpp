@@ -191,6 +191,8 @@ void CpuExecution::perform_run(const tidemark::Run& action, Cause cause, Run& ru
   } else if (op.flags.random) {
     first = GeneratorState::take();
   }
+  // Some kernels ask whether gradients are wanted (oneDNN's LSTM keeps its workspace then).
+  const at::AutoGradMode as_recorded(op.phase == Phase::forward);
   calls_[index(action.op)].run(bound_, made_);
   if (present) present->restore();
   for (const StorageId id : op.reads) bound_[index(id)] = nullptr;

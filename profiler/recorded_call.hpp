@@ -42,6 +42,7 @@ struct OpenCall final : at::ObserverContext {
   Op op;
   const c10::FunctionSchema* schema = nullptr;
   OpenCall* caller = nullptr;
+  bool has_composite_form = false;
   // Then its children are recorded in its place.
   bool calls_above_autograd = false;
   bool is_host_sync = false;

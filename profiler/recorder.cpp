@@ -177,6 +177,9 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin_call(
   const std::optional<c10::OperatorHandle> op = c10::Dispatcher::singleton().findOp(*name);
   if (!op) return nullptr;
   for (OpenCall* caller = innermost_; caller != nullptr; caller = caller->caller) {
+    // An operator without a composite form has a kernel of its own, whatever its autograd part
+    // calls on the way: in-place activations clone the values that they are about to overwrite.
+    if (!caller->has_composite_form) continue;
     caller->calls_above_autograd = true;
     free_after(std::exchange(caller->freed, {}), trace_.ops.size());
   }
@@ -186,6 +189,8 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin_call(
   call->op.name = name->name;
   call->op.phase = phase_;
   call->op.call.emplace().overload = name->overload_name;
+  call->has_composite_form =
+      op->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
   call->caller = innermost_;
   call->first_node = at::sequence_number::peek();
   if (!running_nodes_.empty()) call->backward_of = running_nodes_.back();

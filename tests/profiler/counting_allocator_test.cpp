@@ -58,7 +58,8 @@ TEST_CASE("an observer sees each block come and go, and none without bytes") {
     const at::Tensor nothing = torch::empty({0});
     data = tensor.data_ptr();
   }
-  REQUIRE(list.events == std::vector<EventList::Event>{{false, data, 7}, {true, data, 7}});
+  const std::vector<EventList::Event> expected{{false, data, 7}, {true, data, 7}};
+  REQUIRE((list.events == expected));
 }
 
 TEST_CASE("blocks are aligned to 64 bytes and released by their address alone") {

@@ -55,8 +55,8 @@ TEST_CASE("composite operators are recorded by their parts, and views not at all
           .trace;
   REQUIRE(names(trace, Phase::forward) == std::vector<std::string>{"aten::addmm", "aten::sum"});
   const Op& addmm = first(trace, "aten::addmm");
-  REQUIRE(addmm.reads ==
-          std::vector<StorageId>{named(trace, "bias"), named(trace, "x"), named(trace, "weight")});
+  REQUIRE((addmm.reads == std::vector<StorageId>{named(trace, "bias"), named(trace, "x"),
+                                                 named(trace, "weight")}));
   REQUIRE(addmm.creates.size() == 1);
   REQUIRE(storage(trace, addmm.creates.front()).bytes == 2 * 4 * 4);
   REQUIRE(trace.loss == first(trace, "aten::sum").creates.front());
@@ -110,11 +110,11 @@ TEST_CASE("batch norm's running values and counters are statistics, though the s
   const Op& norm = first(trace, "aten::native_batch_norm");
   const StorageId mean = named(trace, "1.running_mean");
   const StorageId variance = named(trace, "1.running_var");
-  REQUIRE(norm.writes == std::vector<StorageId>{mean, variance});
+  REQUIRE((norm.writes == std::vector<StorageId>{mean, variance}));
   REQUIRE(holds(norm.reads, mean));
   REQUIRE(norm.flags.statistics);
   const Op& counter = first(trace, "aten::add_");
-  REQUIRE(counter.writes == std::vector<StorageId>{named(trace, "1.num_batches_tracked")});
+  REQUIRE((counter.writes == std::vector<StorageId>{named(trace, "1.num_batches_tracked")}));
   REQUIRE(counter.flags.statistics);
   REQUIRE_FALSE(first(trace, "aten::relu_").flags.statistics);
 }

@@ -247,10 +247,11 @@ class Mlp(nn.Module):
         self.head = nn.Linear(width, 10)
         self.region = region
         self.register_buffer("scale", torch.tensor(0.5), persistent=False)
+        self.bias = torch.tensor([1.0])  # no buffer: the export lifts it as a constant
 
     def forward(self, x, labels):
         with self.region():
-            x = self.stem(x) * self.scale + torch.tensor([1.0]) * 2
+            x = self.stem(x) * self.scale + self.bias * 2
             for block in self.blocks:
                 x = block(x)
             x = self.head(x)
@@ -263,6 +264,8 @@ def mlp_inputs(batch=32):
 
 def bfloat16():
     model = Mlp().to(torch.bfloat16)
+    model.scale = model.scale.to(torch.bfloat16)
+    model.bias = torch.tensor([1.0], dtype=torch.bfloat16)
     x, labels = mlp_inputs()
     return model, (x.to(torch.bfloat16), labels)
 
@@ -303,7 +306,7 @@ ARCHITECTURES = {
     "timm_resnet": timm_model("resnet26", size=48),
     "timm_convnext": timm_model("convnext_atto", depths=(1, 1, 2, 1), dims=(16, 24, 32, 48)),
     "timm_efficientnet": timm_model("efficientnet_lite0", size=48),
-    "timm_swin": timm_model("swin_tiny_patch4_window7_224", img_size=56, embed_dim=24, depths=(2, 2), num_heads=(2, 4)),
+    "timm_swin": timm_model("swin_tiny_patch4_window7_224", size=56, img_size=56, embed_dim=24, depths=(2, 2), num_heads=(2, 4)),
     "timm_densenet": timm_model("densenet121", block_config=(2, 2, 2), growth_rate=8),
     "mobilenet_v3": torchvision_model("mobilenet_v3_small"),
     "fcn": fcn,
