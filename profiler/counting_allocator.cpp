@@ -3,9 +3,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/Exception.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <cstddef>
+#include <limits>
 #include <mutex>
 
 namespace tidemark {
@@ -48,6 +50,14 @@ void release(void* data) {
   c10::free_cpu(block);
 }
 
+// What a step frees stays with the process. Otherwise each step pays, or does not, for fresh pages,
+// depending on what malloc gave back to the system before: a tenth of a step's time, at random.
+void keep_freed_pages() {
+  constexpr int largest_mmap_threshold = 32 << 20;  // malloc takes no more
+  mallopt(M_MMAP_THRESHOLD, largest_mmap_threshold);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+}
+
 std::byte* new_block(std::size_t bytes) {
   try {
     return static_cast<std::byte*>(c10::alloc_cpu(header_bytes + bytes));
@@ -63,6 +73,7 @@ const char* OutOfMemory::what() const noexcept { return "the machine has no memo
 CountingAllocator& CountingAllocator::install() {
   static CountingAllocator* const allocator = [] {
     // Tensors in static storage may outlive everything: never destroyed.
+    keep_freed_pages();
     auto* made = new CountingAllocator();
     c10::SetCPUAllocator(made, /*priority=*/1);
     return made;

@@ -159,6 +159,19 @@ class EagerStep {
   Bytes static_bytes_ = 0;
 };
 
+using GradientBytes = std::vector<std::vector<std::uint8_t>>;
+
+GradientBytes gradient_bytes(const EagerStep& step) {
+  GradientBytes all;
+  for (const StaticTensor& parameter : step.parameters()) {
+    const at::Tensor& gradient = parameter.tensor.grad();
+    if (!gradient.defined()) continue;
+    const auto* data = static_cast<const std::uint8_t*>(gradient.storage().data());
+    all.emplace_back(data, data + gradient.storage().nbytes());
+  }
+  return all;
+}
+
 // Times and peak of the step itself, with recording off. The first step only warms up.
 void measure_eager(EagerStep& step, RecordedStep& recorded) {
   CountingAllocator& allocator = CountingAllocator::install();
@@ -276,7 +289,9 @@ RecordedStep CpuDevice::record(const Program& program, const RecordOptions& opti
   RecordedStep recorded;
   EagerStep step(program, options);
   measure_eager(step, recorded);
+  const GradientBytes before = gradient_bytes(step);
   record_step(step, options, recorded);
+  const bool is_deterministic = gradient_bytes(step) == before;
   recorded.trace.device = description();
   recorded.trace.provenance.framework = std::string("torch ") + TORCH_VERSION;
   recorded.trace.provenance.host = recorded.trace.device.name;
@@ -296,6 +311,12 @@ RecordedStep CpuDevice::record(const Program& program, const RecordOptions& opti
     step.parameters()[i].tensor.mutable_grad() = gradients[i];
   }
   compare_replay(step, execution, recorded);
+  if (!is_deterministic) {
+    recorded.replay = GradientVerdict::not_comparable;
+    recorded.notes = {
+        "two steps of PyTorch itself give different gradients (some kernels add in the order in "
+        "which threads arrive); with --threads 1 they are comparable"};
+  }
   time_replays(execution, options.timing_replays, recorded.trace);
   return recorded;
 }

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <sstream>
 #include <utility>
 
 #include "call_values.hpp"
@@ -54,6 +55,47 @@ Term unnamed_term(const Op& op, Cause cause) {
   if (cause == Cause::recompute) return Term::recomputed_segment;
   if (op.phase == Phase::optimizer) return Term::optimizer_step;
   return op.phase == Phase::forward ? Term::activations : Term::activation_gradients;
+}
+
+template <typename Value>
+double largest_difference(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b) {
+  double largest = 0;
+  for (std::size_t i = 0; i + sizeof(Value) <= a.size(); i += sizeof(Value)) {
+    Value x{};
+    Value y{};
+    std::memcpy(&x, a.data() + i, sizeof(Value));
+    std::memcpy(&y, b.data() + i, sizeof(Value));
+    largest = std::max(largest, std::abs(static_cast<double>(x) - static_cast<double>(y)));
+  }
+  return largest;
+}
+
+double largest_difference(ScalarType type, const std::vector<std::uint8_t>& a,
+                          const std::vector<std::uint8_t>& b) {
+  if (type == ScalarType::float64) return largest_difference<double>(a, b);
+  if (type == ScalarType::float16) return largest_difference<c10::Half>(a, b);
+  if (type == ScalarType::bfloat16) return largest_difference<c10::BFloat16>(a, b);
+  return largest_difference<float>(a, b);
+}
+
+// "3 of 40 gradients differ, first that of wte.weight, by up to 1e-06".
+std::string describe_difference(const StepTrace& trace, const KeptBytes& expected,
+                                const KeptBytes& actual) {
+  std::string first;
+  std::size_t different = 0;
+  double largest = 0;
+  for (const auto& [parameter, view] : trace.gradients) {
+    const std::vector<std::uint8_t>& a = expected.at(view.storage);
+    const std::vector<std::uint8_t>& b = actual.at(view.storage);
+    if (a == b) continue;
+    if (different++ == 0) first = trace.storages[index(parameter)].name;
+    largest = std::max(largest, largest_difference(view.dtype, a, b));
+  }
+  if (different == 0) return "the loss differs";
+  std::ostringstream text;
+  text << different << " of " << trace.gradients.size() << " gradients differ, first that of "
+       << first << ", by up to " << largest;
+  return text.str();
 }
 
 }  // namespace
@@ -116,16 +158,20 @@ CpuExecution::CpuExecution(const StepTrace& trace, const FillStorage& fill)
       statics_(trace, fill),
       bound_(trace.storages.size(), nullptr),
       plain_(plain_schedule(trace)) {
-  Run first(trace_, plain_, statics_);
-  reference_ = run_once(plain_, first);
-  Run second(trace_, plain_, statics_);
-  const KeptBytes again = run_once(plain_, second);
-  if (again == reference_) return;
-  std::size_t different = 0;
-  for (const auto& [id, bytes] : reference_) different += again.at(id) == bytes ? 0 : 1;
-  not_comparable_ = "two unscheduled replays differ in " + std::to_string(different) + " of " +
-                    std::to_string(reference_.size()) +
-                    " gradients: its kernels are not deterministic";
+  try {
+    Run first(trace_, plain_, statics_);
+    reference_ = run_once(plain_, first);
+    Run second(trace_, plain_, statics_);
+    const KeptBytes again = run_once(plain_, second);
+    if (again == reference_) return;
+    not_comparable_ =
+        "two unscheduled replays differ between themselves, since some kernels are "
+        "not deterministic: " +
+        describe_difference(trace_, reference_, again);
+  } catch (const std::bad_alloc&) {
+    // A schedule may fit where the plain step does not.
+    not_comparable_ = "the unscheduled step, with which gradients are compared, has no memory";
+  }
 }
 
 KeptBytes CpuExecution::run_once(const Schedule& schedule, Run& run) {
@@ -275,6 +321,9 @@ void CpuExecution::compare(const KeptBytes& kept, Measurement& measurement) cons
     return;
   }
   measurement.gradients = kept == reference_ ? GradientVerdict::equal : GradientVerdict::differ;
+  if (kept != reference_) {
+    measurement.notes.push_back(describe_difference(trace_, reference_, kept));
+  }
 }
 
 Measurement CpuExecution::execute(const Schedule& schedule, const ExecuteOptions& options) {

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdio>
-#include <optional>
 
 namespace tidemark {
 
@@ -13,203 +11,294 @@ namespace {
 // The plain step of the same sweep: what overhead is measured against.
 const SweepRow* plain_row(const Sweep& sweep) {
   const auto found = std::find_if(sweep.rows.begin(), sweep.rows.end(), [](const SweepRow& row) {
-    return row.status == Status::ok && !row.setting.number_checkpoints;
+    return row.status == Status::ok && row.predicted && !row.setting.number_checkpoints;
   });
   return found == sweep.rows.end() ? nullptr : &*found;
 }
 
-struct Times {
-  std::optional<double> step;
-  std::optional<double> recompute;
-  bool is_measured = false;
-};
+using TimeOf = std::optional<double> StepFigures::*;
 
-Times times(const SweepRow& row) {
-  if (row.measured && row.measured->figures.step_seconds) {
-    return {row.measured->figures.step_seconds, row.measured->figures.recompute_seconds, true};
-  }
-  if (!row.predicted) return {};
-  return {row.predicted->step_seconds, row.predicted->recompute_seconds, false};
+std::optional<double> measured_time(const SweepRow& row, TimeOf time) {
+  return row.measured ? row.measured->figures.*time : std::nullopt;
 }
 
-// A predicted time carries a ~ so that nobody takes it for a measured one.
-std::string time_cell(const std::optional<double>& seconds, bool is_measured) {
-  if (!seconds) return "-";
-  return (is_measured ? "" : "~") + format_seconds(*seconds);
+std::optional<double> predicted_time(const SweepRow& row, TimeOf time) {
+  return row.predicted ? (*row.predicted).*time : std::nullopt;
 }
 
-std::string overhead_cell(const Sweep& sweep, const SweepRow& row) {
+// The measured time where there is one, else the predicted one.
+Cell best_time(const SweepRow& row, TimeOf time) {
+  if (const auto seconds = measured_time(row, time)) return Duration{*seconds, false};
+  if (const auto seconds = predicted_time(row, time)) return Duration{*seconds, true};
+  return {};
+}
+
+// Measured less measured, else predicted less predicted; never one less the other.
+Cell overhead(const Sweep& sweep, const SweepRow& row) {
   const SweepRow* plain = plain_row(sweep);
-  if (plain == nullptr || plain == &row) return "-";
-  const Times own = times(row);
-  const Times base = times(*plain);
-  if (!own.step || !base.step || *base.step <= 0 || own.is_measured != base.is_measured) return "-";
-  char text[32];
-  std::snprintf(text, sizeof text, "%+.1f %%", 100 * (*own.step / *base.step - 1));
+  if (plain == nullptr) return {};
+  constexpr TimeOf step = &StepFigures::step_seconds;
+  if (const auto own = measured_time(row, step), base = measured_time(*plain, step); own && base) {
+    return DurationDifference{*own - *base, false};
+  }
+  if (const auto own = predicted_time(row, step), base = predicted_time(*plain, step);
+      own && base) {
+    return DurationDifference{*own - *base, true};
+  }
+  return {};
+}
+
+// Compares the peaks that the table shows; live ones where only one side knows the others.
+Cell error(const Sweep& sweep, const SweepRow& row) {
+  if (!row.measured || !row.predicted) return {};
+  const StepFigures& measured = row.measured->figures;
+  const StepFigures& predicted = *row.predicted;
+  const bool know_the_same =
+      measured.allocated_peak_bytes.has_value() == predicted.allocated_peak_bytes.has_value() &&
+      measured.reserved_peak_bytes.has_value() == predicted.reserved_peak_bytes.has_value();
+  const PeakLimit limit = know_the_same ? sweep.limit : PeakLimit::live;
+  return ByteDifference{limiting_peak(measured, limit) - limiting_peak(predicted, limit)};
+}
+
+template <typename Number>
+Cell or_nothing(const std::optional<Number>& value) {
+  return value ? Cell(*value) : Cell();
+}
+
+Cell bytes_or_nothing(const std::optional<Bytes>& bytes) {
+  return bytes ? Cell(ByteCount{*bytes}) : Cell();
+}
+
+std::string joined(const std::vector<std::string>& texts, const char* separator) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : separator) + text;
+  return all;
+}
+
+std::string segments_text(const Setting& setting) {
+  std::vector<std::string> segments;
+  for (const auto& blocks : setting.segments) segments.push_back(joined(blocks, " "));
+  return joined(segments, "; ");
+}
+
+std::string words(std::string_view name) {
+  std::string text(name);
+  std::replace(text.begin(), text.end(), '_', ' ');
   return text;
 }
 
-std::string error_cell(const SweepRow& row) {
-  if (!row.measured) return "-";
-  const Bytes error = row.measured->figures.live_peak_bytes - row.predicted->live_peak_bytes;
-  return std::to_string(error) + " B";
+void add_people_columns(std::vector<Column>& all) {
+  const auto add = [&](const char* title, bool is_number, auto cell) {
+    all.push_back({.title = title, .field = "", .is_number = is_number, .cell = cell});
+  };
+  add("setting", false, [](const Sweep&, const SweepRow& row) -> Cell {
+    return describe(row.setting) + (row.yours ? " *" : "");
+  });
+  add("predicted peak", true, [](const Sweep& sweep, const SweepRow& row) -> Cell {
+    if (!row.predicted) return {};
+    return ByteCount{limiting_peak(*row.predicted, sweep.limit)};
+  });
+  add("measured peak", true, [](const Sweep& sweep, const SweepRow& row) -> Cell {
+    if (!row.measured) return {};
+    return ByteCount{limiting_peak(row.measured->figures, sweep.limit)};
+  });
+  add("error", true, error);
+  add("step time", true,
+      [](const Sweep&, const SweepRow& row) { return best_time(row, &StepFigures::step_seconds); });
+  add("recompute time", true, [](const Sweep&, const SweepRow& row) {
+    return best_time(row, &StepFigures::recompute_seconds);
+  });
+  add("overhead", true, overhead);
+  add("host", true, [](const Sweep&, const SweepRow& row) -> Cell {
+    return ByteCount{best_figures(row).host_peak_bytes};
+  });
+  add("moved", true, [](const Sweep&, const SweepRow& row) -> Cell {
+    return ByteCount{best_figures(row).transfer_bytes};
+  });
+  add("peak term", false, [](const Sweep&, const SweepRow& row) -> Cell {
+    return std::string(title(best_figures(row).peak_term));
+  });
+  add("fits", false, [](const Sweep&, const SweepRow& row) { return or_nothing(row.fits); });
+  add("gradients", false,
+      [](const Sweep&, const SweepRow& row) -> Cell { return words(name(row.gradients)); });
 }
 
-// A setting that did not run: its status, and its reason where the numbers would stand.
-std::vector<std::string> status_cells(const SweepRow& row) {
-  std::vector<std::string> cells(people_columns().size());
-  cells[0] = describe(row.setting) + (row.yours ? " *" : "");
-  cells[1] = std::string(name(row.status)) + (row.notes.empty() ? "" : ": " + row.notes.front());
-  return cells;
+void add_setting_columns(std::vector<Column>& all) {
+  const auto add = [&](const char* field, Cell (*cell)(const Setting&)) {
+    all.push_back(
+        {.title = "",
+         .field = std::string("setting.") + field,
+         .is_number = false,
+         .cell = [cell](const Sweep&, const SweepRow& row) { return cell(row.setting); }});
+  };
+  add("number_checkpoints", [](const Setting& setting) -> Cell {
+    if (!setting.number_checkpoints) return {};
+    return std::int64_t{*setting.number_checkpoints};
+  });
+  add("uneven", [](const Setting& setting) -> Cell { return setting.uneven; });
+  add("partition_activations",
+      [](const Setting& setting) -> Cell { return setting.partition_activations; });
+  add("cpu_checkpointing",
+      [](const Setting& setting) -> Cell { return std::string(name(setting.cpu_checkpointing)); });
+  add("contiguous_memory_optimization",
+      [](const Setting& setting) -> Cell { return setting.contiguous_memory_optimization; });
+  add("synchronize_checkpoint_boundary",
+      [](const Setting& setting) -> Cell { return setting.synchronize_checkpoint_boundary; });
+  add("profile", [](const Setting& setting) -> Cell { return setting.profile; });
+  add("model_parallel_size",
+      [](const Setting& setting) -> Cell { return std::int64_t{setting.model_parallel_size}; });
+  add("method", [](const Setting& setting) -> Cell { return std::string(name(setting.method)); });
+  add("deepspeed_version",
+      [](const Setting& setting) -> Cell { return to_string(setting.deepspeed_version); });
+  add("segments", [](const Setting& setting) -> Cell { return segments_text(setting); });
 }
 
-std::string number(double value) {
+struct FigureColumn {
+  const char* field;
+  Cell (*cell)(const StepFigures&);
+};
+
+Cell seconds_or_nothing(const std::optional<double>& seconds) {
+  return seconds ? Cell(Duration{*seconds, false}) : Cell();
+}
+
+constexpr std::array<FigureColumn, 6> byte_figures{{
+    {"live_peak_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.live_peak_bytes}; }},
+    {"allocated_peak_bytes",
+     [](const StepFigures& f) { return bytes_or_nothing(f.allocated_peak_bytes); }},
+    {"reserved_peak_bytes",
+     [](const StepFigures& f) { return bytes_or_nothing(f.reserved_peak_bytes); }},
+    {"host_peak_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.host_peak_bytes}; }},
+    {"pinned_reserved_bytes",
+     [](const StepFigures& f) { return bytes_or_nothing(f.pinned_reserved_bytes); }},
+    {"static_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.static_bytes}; }},
+}};
+
+constexpr std::array<FigureColumn, 6> other_figures{{
+    {"peak_term", [](const StepFigures& f) -> Cell { return std::string(key(f.peak_term)); }},
+    {"peak_op",
+     [](const StepFigures& f) -> Cell {
+       if (!f.peak_op) return {};
+       return std::int64_t{static_cast<std::int32_t>(*f.peak_op)};
+     }},
+    {"step_seconds", [](const StepFigures& f) { return seconds_or_nothing(f.step_seconds); }},
+    {"recompute_seconds",
+     [](const StepFigures& f) { return seconds_or_nothing(f.recompute_seconds); }},
+    {"transfer_seconds",
+     [](const StepFigures& f) { return seconds_or_nothing(f.transfer_seconds); }},
+    {"transfer_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.transfer_bytes}; }},
+}};
+
+// The same fields for what was predicted and what was measured.
+void add_figure_columns(std::vector<Column>& all, const std::string& kind,
+                        const StepFigures* (*figures_of)(const SweepRow&)) {
+  const auto add = [&](const std::string& field, auto cell) {
+    all.push_back({.title = "",
+                   .field = kind + "." + field,
+                   .is_number = false,
+                   .cell = [figures_of, cell](const Sweep&, const SweepRow& row) -> Cell {
+                     const StepFigures* figures = figures_of(row);
+                     return figures == nullptr ? Cell() : cell(*figures);
+                   }});
+  };
+  for (const FigureColumn& figure : byte_figures) add(figure.field, figure.cell);
+  for (std::size_t t = 0; t < term_count; ++t) {
+    add("peak_breakdown." + std::string(key(static_cast<Term>(t))),
+        [t](const StepFigures& figures) -> Cell { return ByteCount{figures.peak_breakdown[t]}; });
+  }
+  for (const FigureColumn& figure : other_figures) add(figure.field, figure.cell);
+}
+
+std::vector<Column> make_columns() {
+  std::vector<Column> all;
+  add_people_columns(all);
+  const auto add = [&](const char* field, Cell (*cell)(const Sweep&, const SweepRow&)) {
+    all.push_back({.title = "", .field = field, .is_number = false, .cell = cell});
+  };
+  add_setting_columns(all);
+  add("yours", [](const Sweep&, const SweepRow& row) -> Cell { return row.yours; });
+  add_figure_columns(all, "predicted",
+                     [](const SweepRow& row) { return row.predicted ? &*row.predicted : nullptr; });
+  add_figure_columns(all, "measured", [](const SweepRow& row) {
+    return row.measured ? &row.measured->figures : nullptr;
+  });
+  add("measured.step_seconds_noise", [](const Sweep&, const SweepRow& row) {
+    return row.measured ? seconds_or_nothing(row.measured->step_seconds_noise) : Cell();
+  });
+  add("fits", [](const Sweep&, const SweepRow& row) { return or_nothing(row.fits); });
+  add("gradients",
+      [](const Sweep&, const SweepRow& row) -> Cell { return std::string(name(row.gradients)); });
+  add("status",
+      [](const Sweep&, const SweepRow& row) -> Cell { return std::string(name(row.status)); });
+  add("peak_operator", [](const Sweep&, const SweepRow& row) -> Cell { return row.peak_operator; });
+  add("notes", [](const Sweep&, const SweepRow& row) -> Cell { return joined(row.notes, "; "); });
+  return all;
+}
+
+// Text from a file must not drive the terminal or break the line.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  return text;
+}
+
+std::string digits(double value) {
   std::array<char, 40> text{};
-  const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value);
+  const auto [end, failed] = std::to_chars(text.data(), text.data() + text.size(), value);
   return {text.data(), end};
 }
-std::string number(Bytes value) { return std::to_string(value); }
 
-template <typename Value>
-std::string or_empty(const std::optional<Value>& value) {
-  return value ? number(*value) : "";
-}
-
-std::string truth(bool flag) { return flag ? "true" : "false"; }
-
-void add_figures(const StepFigures* figures, std::vector<std::string>& cells) {
-  if (figures == nullptr) {
-    cells.insert(cells.end(), 11, "");
-    return;
+struct ForPeople {
+  std::string operator()(std::monostate) const { return "-"; }
+  std::string operator()(const ByteCount& count) const { return format_bytes(count.bytes); }
+  std::string operator()(const ByteDifference& difference) const {
+    return (difference.bytes > 0 ? "+" : "") + std::to_string(difference.bytes) + " B";
   }
-  cells.push_back(number(figures->live_peak_bytes));
-  cells.push_back(or_empty(figures->allocated_peak_bytes));
-  cells.push_back(or_empty(figures->reserved_peak_bytes));
-  cells.push_back(number(figures->host_peak_bytes));
-  cells.push_back(or_empty(figures->pinned_reserved_bytes));
-  cells.push_back(number(figures->static_bytes));
-  cells.emplace_back(key(figures->peak_term));
-  cells.push_back(or_empty(figures->step_seconds));
-  cells.push_back(or_empty(figures->recompute_seconds));
-  cells.push_back(or_empty(figures->transfer_seconds));
-  cells.push_back(number(figures->transfer_bytes));
-}
+  std::string operator()(const Duration& duration) const {
+    return (duration.is_predicted ? "~" : "") + format_seconds(duration.seconds);
+  }
+  std::string operator()(const DurationDifference& difference) const {
+    return std::string(difference.is_predicted ? "~" : "") + (difference.seconds > 0 ? "+" : "") +
+           format_seconds(difference.seconds);
+  }
+  std::string operator()(std::int64_t number) const { return std::to_string(number); }
+  std::string operator()(bool flag) const { return flag ? "yes" : "no"; }
+  std::string operator()(const std::string& text) const { return printable(text); }
+};
 
-void add_recommendation(const char* kind, const std::optional<Recommendation>& recommendation,
-                        const Sweep& sweep, std::vector<std::string>& lines) {
-  if (!recommendation) return;
-  lines.push_back(std::string(kind) + ": " + describe(sweep.rows[recommendation->row].setting) +
-                  ". " + recommendation->reason);
-}
+struct ForPrograms {
+  std::string operator()(std::monostate) const { return ""; }
+  std::string operator()(const ByteCount& count) const { return std::to_string(count.bytes); }
+  std::string operator()(const ByteDifference& difference) const {
+    return std::to_string(difference.bytes);
+  }
+  std::string operator()(const Duration& duration) const { return digits(duration.seconds); }
+  std::string operator()(const DurationDifference& difference) const {
+    return digits(difference.seconds);
+  }
+  std::string operator()(std::int64_t number) const { return std::to_string(number); }
+  std::string operator()(bool flag) const { return flag ? "true" : "false"; }
+  std::string operator()(const std::string& text) const { return text; }
+};
 
 }  // namespace
 
-const std::vector<PeopleColumn>& people_columns() {
-  static const std::vector<PeopleColumn> columns{
-      {"setting", false},  {"predicted peak", true}, {"measured peak", true}, {"error", true},
-      {"step time", true}, {"recompute time", true}, {"overhead", true},      {"host", true},
-      {"moved", true},     {"peak term", false},     {"fits", false},         {"gradients", false}};
-  return columns;
+std::string for_people(const Cell& cell) { return std::visit(ForPeople{}, cell); }
+
+std::string for_programs(const Cell& cell) { return std::visit(ForPrograms{}, cell); }
+
+const std::vector<Column>& columns() {
+  static const std::vector<Column> all = make_columns();
+  return all;
 }
 
-std::vector<std::string> people_cells(const Sweep& sweep, std::size_t at) {
-  const SweepRow& row = sweep.rows[at];
-  if (row.status != Status::ok || !row.predicted) return status_cells(row);
-  const StepFigures& figures = best_figures(row);
-  const Times time = times(row);
-  const auto bytes_or_dash = [](Bytes bytes) { return bytes == 0 ? "-" : format_bytes(bytes); };
-  return {describe(row.setting) + (row.yours ? " *" : ""),
-          format_bytes(limiting_peak(*row.predicted, sweep.limit)),
-          row.measured ? format_bytes(limiting_peak(row.measured->figures, sweep.limit)) : "-",
-          error_cell(row),
-          time_cell(time.step, time.is_measured),
-          time_cell(time.recompute, time.is_measured),
-          overhead_cell(sweep, row),
-          bytes_or_dash(figures.host_peak_bytes),
-          bytes_or_dash(figures.transfer_bytes),
-          std::string(title(figures.peak_term)),
-          row.fits ? (*row.fits ? "yes" : "no") : "-",
-          std::string(name(row.gradients))};
-}
-
-const std::vector<std::string>& data_columns() {
-  static const std::vector<std::string> columns = [] {
-    std::vector<std::string> names{"number_checkpoints",
-                                   "partition_activations",
-                                   "model_parallel_size",
-                                   "cpu_checkpointing",
-                                   "contiguous_memory_optimization",
-                                   "method",
-                                   "deepspeed_version",
-                                   "yours",
-                                   "status",
-                                   "fits",
-                                   "gradients"};
-    for (const std::string kind : {"predicted", "measured"}) {
-      for (const char* figure :
-           {"live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "host_peak_bytes",
-            "pinned_reserved_bytes", "static_bytes", "peak_term", "step_seconds",
-            "recompute_seconds", "transfer_seconds", "transfer_bytes"}) {
-        names.push_back(kind + "." + figure);
-      }
-    }
-    names.emplace_back("measured.step_seconds_noise");
-    names.emplace_back("notes");
-    return names;
-  }();
-  return columns;
-}
-
-std::vector<std::string> data_cells(const SweepRow& row) {
-  const Setting& setting = row.setting;
-  std::vector<std::string> cells{
-      setting.number_checkpoints ? std::to_string(*setting.number_checkpoints) : "",
-      truth(setting.partition_activations),
-      std::to_string(setting.model_parallel_size),
-      std::string(name(setting.cpu_checkpointing)),
-      truth(setting.contiguous_memory_optimization),
-      std::string(name(setting.method)),
-      to_string(setting.deepspeed_version),
-      truth(row.yours),
-      std::string(name(row.status)),
-      row.fits ? truth(*row.fits) : "",
-      std::string(name(row.gradients))};
-  add_figures(row.predicted ? &*row.predicted : nullptr, cells);
-  add_figures(row.measured ? &row.measured->figures : nullptr, cells);
-  cells.push_back(row.measured ? or_empty(row.measured->step_seconds_noise) : "");
-  std::string notes;
-  for (const std::string& note : row.notes) notes += (notes.empty() ? "" : "; ") + note;
-  cells.push_back(notes);
-  return cells;
-}
-
-std::vector<std::string> closing_lines(const Sweep& sweep) {
-  std::vector<std::string> lines;
-  const bool has_yours = std::any_of(sweep.rows.begin(), sweep.rows.end(),
-                                     [](const SweepRow& row) { return row.yours; });
-  const bool has_predicted_times =
-      std::any_of(sweep.rows.begin(), sweep.rows.end(), [](const SweepRow& row) {
-        return row.status == Status::ok && row.predicted && !row.measured;
-      });
-  if (has_yours) lines.emplace_back("* your configuration");
-  if (has_predicted_times) lines.emplace_back("~ predicted, not measured");
-  add_recommendation("fastest", sweep.recommended.fastest, sweep, lines);
-  add_recommendation("smallest", sweep.recommended.smallest, sweep, lines);
-  add_recommendation("knee", sweep.recommended.knee, sweep, lines);
-  if (sweep.recommended.written) {
-    lines.push_back("recommended: " + describe(sweep.rows[sweep.recommended.written->row].setting));
+std::vector<const Column*> titled_columns() {
+  std::vector<const Column*> titled;
+  for (const Column& column : columns()) {
+    if (!column.title.empty()) titled.push_back(&column);
   }
-  // A note that many rows share is told once.
-  std::vector<std::string> told;
-  for (const SweepRow& row : sweep.rows) {
-    if (row.status != Status::ok) continue;
-    for (const std::string& note : row.notes) {
-      if (std::find(told.begin(), told.end(), note) == told.end()) told.push_back(note);
-    }
-  }
-  told.insert(told.end(), sweep.notes.begin(), sweep.notes.end());
-  for (const std::string& note : told) lines.push_back("note: " + note);
-  return lines;
+  return titled;
 }
 
 }  // namespace tidemark

@@ -1,27 +1,66 @@
 // The columns of a sweep, once for every format that has columns.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "tidemark/report.hpp"
 
 namespace tidemark {
 
-// For people: "5.41 GiB". `cells` of a row that did not run hold its status and reason instead.
-struct PeopleColumn {
-  std::string_view title;
-  bool is_number = true;
+struct ByteCount {
+  Bytes bytes = 0;
 };
-[[nodiscard]] const std::vector<PeopleColumn>& people_columns();
-[[nodiscard]] std::vector<std::string> people_cells(const Sweep& sweep, std::size_t row);
+struct ByteDifference {
+  Bytes bytes = 0;
+};
+struct Duration {
+  double seconds = 0;
+  bool is_predicted = false;  // people see a ~, so that nobody takes it for a measured one
+};
+struct DurationDifference {
+  double seconds = 0;
+  bool is_predicted = false;
+};
 
-// For programs: full numbers under the names of sweep.json.
-[[nodiscard]] const std::vector<std::string>& data_columns();
-[[nodiscard]] std::vector<std::string> data_cells(const SweepRow& row);
+// One figure of a row; monostate: it does not apply or is not known.
+using Cell = std::variant<std::monostate, ByteCount, ByteDifference, Duration, DurationDifference,
+                          std::int64_t, bool, std::string>;
 
-// The recommendation, the legend and the notes that stand under a table, a line each.
+// "5.41 GiB", "~12.3 ms", "yes", "-".
+[[nodiscard]] std::string for_people(const Cell& cell);
+// "5808872161", "0.0123", "true", "": every digit, no unit.
+[[nodiscard]] std::string for_programs(const Cell& cell);
+
+struct Column {
+  std::string title;  // in tables for people; empty: not there
+  std::string field;  // in CSV: the place in a row of sweep.json; empty: not there
+  bool is_number = false;
+  std::function<Cell(const Sweep&, const SweepRow&)> cell;
+};
+
+[[nodiscard]] const std::vector<Column>& columns();
+// Those that have a title, in order.
+[[nodiscard]] std::vector<const Column*> titled_columns();
+
+// A row as people see it, a cell for each titled column. Of a row that did not run there is the
+// first cell, and `status` with its reason stands in place of the others.
+struct PeopleRow {
+  std::vector<std::string> cells;
+  std::optional<std::string> status;
+};
+[[nodiscard]] PeopleRow people_row(const Sweep& sweep, const SweepRow& row);
+
+// What stands under a table: which peak it shows, the legend, the recommendations and the notes, a
+// line each.
 [[nodiscard]] std::vector<std::string> closing_lines(const Sweep& sweep);
+
+// How many columns of a terminal a UTF-8 text takes: none for combining marks, two for the wide
+// characters of East Asia and for pictures.
+[[nodiscard]] std::size_t display_width(std::string_view text);
 
 }  // namespace tidemark

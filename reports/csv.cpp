@@ -32,8 +32,18 @@ class CsvExporter final : public Exporter {
     return "full numbers, for spreadsheets and programs";
   }
   void write(const Sweep& sweep, std::ostream& out) const override {
-    write_record(data_columns(), out);
-    for (const SweepRow& row : sweep.rows) write_record(data_cells(row), out);
+    std::vector<std::string> header;
+    for (const Column& column : columns()) {
+      if (!column.field.empty()) header.push_back(column.field);
+    }
+    write_record(header, out);
+    for (const SweepRow& row : sweep.rows) {
+      std::vector<std::string> cells;
+      for (const Column& column : columns()) {
+        if (!column.field.empty()) cells.push_back(for_programs(column.cell(sweep, row)));
+      }
+      write_record(cells, out);
+    }
   }
 };
 

@@ -1,6 +1,7 @@
 // A GitHub table, for pull requests.
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "columns.hpp"
@@ -10,13 +11,26 @@ namespace tidemark {
 
 namespace {
 
-std::string escaped(const std::string& cell) {
-  std::string text;
-  for (const char c : cell) {
-    if (c == '|' || c == '*') text += '\\';
-    text += c == '\n' ? ' ' : c;
+// What GitHub would take for its own syntax.
+std::string escaped(const std::string& text) {
+  static constexpr std::string_view syntax = "\\|*_~`<>[]";
+  std::string plain;
+  for (const char c : text) {
+    if (syntax.find(c) != std::string_view::npos) plain += '\\';
+    plain += c;
   }
-  return text;
+  return plain;
+}
+
+void write_row(const Sweep& sweep, const SweepRow& row, std::ostream& out) {
+  const PeopleRow people = people_row(sweep, row);
+  out << '|';
+  for (const std::string& cell : people.cells) out << ' ' << escaped(cell) << " |";
+  if (people.status) {
+    out << ' ' << escaped(*people.status) << " |";
+    for (std::size_t c = 2; c < titled_columns().size(); ++c) out << " |";
+  }
+  out << '\n';
 }
 
 class MarkdownExporter final : public Exporter {
@@ -27,16 +41,11 @@ class MarkdownExporter final : public Exporter {
   }
   void write(const Sweep& sweep, std::ostream& out) const override {
     out << '|';
-    for (const PeopleColumn& column : people_columns()) out << ' ' << column.title << " |";
+    for (const Column* column : titled_columns()) out << ' ' << column->title << " |";
     out << "\n|";
-    for (const PeopleColumn& column : people_columns())
-      out << (column.is_number ? " ---: |" : " --- |");
+    for (const Column* column : titled_columns()) out << (column->is_number ? " ---: |" : " --- |");
     out << '\n';
-    for (std::size_t row = 0; row < sweep.rows.size(); ++row) {
-      out << '|';
-      for (const std::string& cell : people_cells(sweep, row)) out << ' ' << escaped(cell) << " |";
-      out << '\n';
-    }
+    for (const SweepRow& row : sweep.rows) write_row(sweep, row, out);
     out << '\n';
     for (const std::string& line : closing_lines(sweep)) out << "- " << escaped(line) << '\n';
   }

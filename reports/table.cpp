@@ -11,23 +11,61 @@ namespace tidemark {
 
 namespace {
 
-// Characters, not bytes: names of modules may hold any letters.
-std::size_t width(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
+constexpr std::size_t gap = 2;
 
-std::string padded(const std::string& text, std::size_t wanted, bool to_the_right) {
-  const std::size_t own = width(text);
+std::string padded(const std::string& text, std::size_t wanted, bool is_to_the_right) {
+  const std::size_t own = display_width(text);
   const std::string space(wanted > own ? wanted - own : 0, ' ');
-  return to_the_right ? space + text : text + space;
+  return is_to_the_right ? space + text : text + space;
 }
 
-void write_line(std::string line, std::ostream& out) {
-  line.erase(line.find_last_not_of(' ') + 1);
-  out << line << '\n';
-}
+// Lines up the cells; a status runs over the columns that it stands for.
+class TableWriter {
+ public:
+  explicit TableWriter(std::ostream& out) : out_(out), columns_(titled_columns()) {}
+
+  void write(const Sweep& sweep) {
+    PeopleRow header;
+    for (const Column* column : columns_) header.cells.push_back(column->title);
+    rows_.push_back(header);
+    for (const SweepRow& row : sweep.rows) rows_.push_back(people_row(sweep, row));
+    find_widths();
+    write_row(rows_.front());
+    out_ << std::string(total_, '-') << '\n';
+    std::for_each(rows_.begin() + 1, rows_.end(), [&](const PeopleRow& row) { write_row(row); });
+    out_ << '\n';
+    for (const std::string& line : closing_lines(sweep)) out_ << line << '\n';
+  }
+
+ private:
+  void find_widths() {
+    widths_.assign(columns_.size(), 0);
+    for (const PeopleRow& row : rows_) {
+      for (std::size_t c = 0; c < row.cells.size(); ++c) {
+        widths_[c] = std::max(widths_[c], display_width(row.cells[c]));
+      }
+    }
+    total_ = gap * (columns_.size() - 1);
+    for (const std::size_t width : widths_) total_ += width;
+  }
+
+  void write_row(const PeopleRow& row) {
+    std::string line;
+    for (std::size_t c = 0; c < row.cells.size(); ++c) {
+      if (c > 0) line += std::string(gap, ' ');
+      line += padded(row.cells[c], widths_[c], columns_[c]->is_number);
+    }
+    if (row.status) line += std::string(gap, ' ') + *row.status;
+    line.erase(line.find_last_not_of(' ') + 1);
+    out_ << line << '\n';
+  }
+
+  std::ostream& out_;
+  std::vector<const Column*> columns_;
+  std::vector<PeopleRow> rows_;
+  std::vector<std::size_t> widths_;
+  std::size_t total_ = 0;
+};
 
 class TableExporter final : public Exporter {
  public:
@@ -35,38 +73,8 @@ class TableExporter final : public Exporter {
   [[nodiscard]] std::string_view description() const override {
     return "aligned text, for terminals";
   }
-
   void write(const Sweep& sweep, std::ostream& out) const override {
-    const std::vector<PeopleColumn>& columns = people_columns();
-    std::vector<std::vector<std::string>> lines(1);
-    for (const PeopleColumn& column : columns) lines[0].emplace_back(column.title);
-    for (std::size_t row = 0; row < sweep.rows.size(); ++row) {
-      lines.push_back(people_cells(sweep, row));
-    }
-    std::vector<std::size_t> widths(columns.size(), 0);
-    for (std::size_t l = 0; l < lines.size(); ++l) {
-      const bool is_status = l > 0 && sweep.rows[l - 1].status != Status::ok;
-      const std::size_t cells = is_status ? 1 : columns.size();  // a reason runs over the rest
-      for (std::size_t c = 0; c < cells; ++c) widths[c] = std::max(widths[c], width(lines[l][c]));
-    }
-    for (std::size_t l = 0; l < lines.size(); ++l) {
-      const bool is_status = l > 0 && sweep.rows[l - 1].status != Status::ok;
-      std::string line;
-      for (std::size_t c = 0; c < columns.size(); ++c) {
-        const bool is_reason = is_status && c == 1;
-        line += (c == 0 ? "" : "  ") +
-                padded(lines[l][c], is_reason ? 0 : widths[c], columns[c].is_number && !is_reason);
-        if (is_reason) break;
-      }
-      write_line(line, out);
-      if (l == 0) {
-        std::size_t total = 2 * (columns.size() - 1);
-        for (const std::size_t w : widths) total += w;
-        out << std::string(total, '-') << '\n';
-      }
-    }
-    out << '\n';
-    for (const std::string& line : closing_lines(sweep)) out << line << '\n';
+    TableWriter(out).write(sweep);
   }
 };
 

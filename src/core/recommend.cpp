@@ -82,6 +82,7 @@ class Recommender {
   void find_candidates();
   [[nodiscard]] std::string against_plain(std::size_t row) const;
   [[nodiscard]] std::string binding_term(std::size_t row) const;
+  [[nodiscard]] bool is_lower_than(std::size_t row, std::size_t other) const;
   [[nodiscard]] std::string offload_clause(std::size_t row) const;
   [[nodiscard]] Recommendation because(std::size_t row, const std::string& beginning) const;
   void choose_smallest();
@@ -133,6 +134,13 @@ std::string Recommender::against_plain(std::size_t row) const {
   return text + " at " + percent(slower) + (slower > 0 ? " more time" : " less time");
 }
 
+// Measured with measured or predicted with predicted, never one with the other.
+bool Recommender::is_lower_than(std::size_t row, std::size_t other) const {
+  if (at(row).measured && at(other).measured) return peak(row) < peak(other);
+  return limiting_peak(*at(row).predicted, sweep_.limit) <
+         limiting_peak(*at(other).predicted, sweep_.limit);
+}
+
 // Whether moving checkpoints to the host lowers this row's peak: told from the same setting with
 // offload where the sweep has it, else from the checkpoints held at the peak.
 std::string Recommender::offload_clause(std::size_t row) const {
@@ -144,9 +152,10 @@ std::string Recommender::offload_clause(std::size_t row) const {
     Setting setting = at(other).setting;
     if (setting.cpu_checkpointing == CpuCheckpointing::off) continue;
     setting.cpu_checkpointing = CpuCheckpointing::off;
+    setting.segments = own.segments;  // derived from the rest
     if (setting != own) continue;
     is_known = true;
-    is_lower = is_lower || peak(other) < peak(row);
+    is_lower = is_lower || is_lower_than(other, row);
   }
   if (is_known) return is_lower ? "" : "; offload does not lower it";
   const Bytes held =

@@ -74,7 +74,8 @@ std::string read_file(const std::string& path) {
   }
   std::ostringstream content;
   content << file.rdbuf();
-  if (file.bad() || content.fail()) {
+  // An empty file sets the stream's failbit; only a broken read sets badbit.
+  if (file.bad()) {
     throw InputError(path, "", std::string("cannot be read: ") + std::strerror(errno));
   }
   std::string bytes = std::move(content).str();

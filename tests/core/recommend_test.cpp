@@ -255,6 +255,19 @@ TEST_CASE("what offload would change is told from the sweep where it was tried",
   CHECK_THAT(sweep.recommended.smallest->reason,
              EndsWith("sets the peak; offload does not lower it."));
 
+  // Blocks are named in a row that was built, and not in one that was only predicted.
+  sweep.rows[1].setting.segments = {{"blocks.0"}};
+  // A measured peak is no reason to call a predicted one lower.
+  sweep.rows[1].measured =
+      MeasuredFigures{.figures = *sweep.rows[1].predicted, .step_seconds_noise = {}};
+  sweep.rows[1].measured->figures.live_peak_bytes = 608;
+  sweep.budget_bytes = 608;
+  recommend(sweep);
+  REQUIRE(row_of(sweep.recommended.fastest) == 1);
+  CHECK_THAT(sweep.recommended.fastest->reason,
+             EndsWith("sets the peak; offload does not lower it."));
+  sweep.rows[1].measured.reset();
+
   sweep.rows[2].predicted->live_peak_bytes = 560;
   sweep.budget_bytes = 600;
   recommend(sweep);

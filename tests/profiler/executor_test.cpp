@@ -395,7 +395,11 @@ TEST_CASE("a schedule that computes something else shows in the gradients") {
     REQUIRE(run->reads.size() == 2);
     std::swap(run->reads[0], run->reads[1]);
   }
-  REQUIRE(execution.execute(schedule, {}).gradients == GradientVerdict::differ);
+  const Measurement measured = execution.execute(schedule, {});
+  REQUIRE(measured.gradients == GradientVerdict::differ);
+  // What lies below the exchanged operator is the first layer: its weight and its bias.
+  REQUIRE_THAT(measured.notes.front(),
+               Catch::StartsWith("2 of 6 gradients differ, first that of 0."));
 }
 
 }  // namespace

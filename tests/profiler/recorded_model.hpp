@@ -192,7 +192,7 @@ inline Model in_place_operators() {
           .loss = [=]() mutable {
             at::Tensor h = first->forward(x);
             h.select(1, 0).mul_(0.5);
-            at::Tensor mask = torch::empty_like(h).fill_(2.0);
+            at::Tensor mask = at::empty_like(h).fill_(2.0);
             h = h.mul(mask);
             h.add_(1.0);
             return h.index({rows}).pow(2).sum();

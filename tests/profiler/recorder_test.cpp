@@ -1,7 +1,10 @@
 #include "recorder.hpp"
 
+#include <ATen/ScalarOps.h>
+
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <string>
 
 #include "recorded_model.hpp"
@@ -99,10 +102,12 @@ TEST_CASE("in-place operators read what they write, unless they overwrite it") {
   const Op& filled = first(trace, "aten::fill_");
   REQUIRE(filled.writes.size() == 1);
   REQUIRE(filled.reads.empty());
-  // What only lends its shape is named by the call alone.
-  const Op& like = first(trace, "aten::empty_like");
-  REQUIRE(like.reads.empty());
-  REQUIRE(std::holds_alternative<TensorView>(like.call->arguments.front().value));
+  // What made the filled storage took only the shape of another.
+  const auto maker = std::find_if(trace.ops.begin(), trace.ops.end(), [&](const Op& op) {
+    return holds(op.creates, filled.writes.front());
+  });
+  REQUIRE(maker != trace.ops.end());
+  REQUIRE(maker->reads.empty());
 }
 
 TEST_CASE("batch norm's running values and counters are statistics, though the schema is silent") {
@@ -130,14 +135,16 @@ TEST_CASE("only operators that really draw are random") {
 
 TEST_CASE("a Python number that became a tensor is a constant with its value") {
   const at::Tensor weight = torch::ones({4}).requires_grad_();
-  const StepTrace trace = record({.statics = {{"weight", Role::parameter, weight}},
-                                  .loss = [=] { return (weight * 3.0).sum(); }})
-                              .trace;
+  const auto loss = [=] { return weight.mul(at::native::wrapped_scalar_tensor(3.0)).sum(); };
+  const StepTrace trace =
+      record({.statics = {{"weight", Role::parameter, weight}}, .loss = loss}).trace;
   const Op& product = first(trace, "aten::mul");
-  const StorageId number = product.reads.back();
-  REQUIRE(storage(trace, number).role == Role::constant);
-  REQUIRE(storage(trace, number).value ==
-          bytes_of(torch::scalar_tensor(3.0, torch::kDouble).storage()));
+  const Storage& number = storage(trace, product.reads.back());
+  REQUIRE(number.role == Role::constant);
+  const double three = 3.0;
+  std::vector<std::uint8_t> bytes(sizeof(three));
+  std::memcpy(bytes.data(), &three, sizeof(three));
+  REQUIRE(number.value == bytes);
   REQUIRE(std::get<TensorView>(product.call->arguments[1].value).is_wrapped_number);
 }
 

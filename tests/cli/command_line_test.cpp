@@ -1,0 +1,156 @@
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "block_chain.hpp"
+#include "command.hpp"
+#include "temporary_folder.hpp"
+#include "tidemark/io.hpp"
+
+namespace tidemark {
+namespace {
+
+using test::BlockChain;
+using test::TemporaryFolder;
+
+struct Outcome {
+  ExitCode code;
+  std::string out;
+  std::string err;
+};
+
+Outcome run(const Arguments& arguments) {
+  std::ostringstream out;
+  std::ostringstream err;
+  const ExitCode code = run_command_line(arguments, {.out = out, .err = err});
+  return {code, out.str(), err.str()};
+}
+
+TEST_CASE("help and version print on standard output", "[cli]") {
+  CHECK(run({"--help"}).code == ExitCode::done);
+  CHECK_THAT(run({"--version"}).out, Catch::StartsWith("tidemark "));
+  for (const Command& command : commands()) {
+    const Outcome outcome = run({std::string(command.name), "--help"});
+    CHECK(outcome.code == ExitCode::done);
+    CHECK_THAT(outcome.out, Catch::Contains("usage: tidemark " + std::string(command.name)));
+  }
+}
+
+TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
+  for (const Arguments& arguments :
+       {Arguments{"swep"}, Arguments{"sweep"}, Arguments{"sweep", "a", "b"},
+        Arguments{"sweep", "a", "--no-such-option"}, Arguments{"sweep", "a", "--budget", "6G"},
+        Arguments{"sweep", "a", "--method", "both_of_them"},
+        Arguments{"sweep", "a", "--number-checkpoints", "0"},
+        Arguments{"sweep", "a", "--number-checkpoints", "1,,2"},
+        Arguments{"sweep", "a", "--deepspeed-version", "new"},
+        Arguments{"sweep", "a", "--fix", "profile"}, Arguments{"sweep", "a", "--resume"},
+        Arguments{"sweep", "a", "--model-parallel-size", "0"},
+        Arguments{"sweep", "a", "--repeat", "0"}, Arguments{"record", "a", "--optimizer", "adam"},
+        Arguments{"report", "a", "--format", "pdf"}, Arguments{"list", "everything"}}) {
+    const Outcome outcome = run(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.code == ExitCode::wrong_usage);
+    CHECK_THAT(outcome.err, Catch::StartsWith("tidemark: "));
+    CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
+    CHECK(outcome.out.empty());
+  }
+}
+
+TEST_CASE("a missing or foreign file is one sentence and exit code 1", "[cli]") {
+  const TemporaryFolder folder;
+  write_file(folder / "text", "hello");
+  write_file(folder / "empty", "");
+  for (const std::string& path :
+       {folder / "missing", folder / "text", folder / "empty", folder / ""}) {
+    for (const char* command : {"inspect", "sweep", "record"}) {
+      const Outcome outcome = run({command, path});
+      INFO(outcome.err);
+      CHECK(outcome.code == ExitCode::failed);
+      CHECK_THAT(outcome.err, Catch::StartsWith("tidemark: " + path));
+    }
+  }
+}
+
+std::string saved_chain(const TemporaryFolder& folder) {
+  const std::string path = folder / "step.json.gz";
+  write_step_trace(BlockChain(4).trace(), path);
+  return path;
+}
+
+TEST_CASE("a saved trace is inspected and swept without a device", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string trace = saved_chain(folder);
+  const auto inspected = nlohmann::json::parse(run({"inspect", trace, "--json"}).out);
+  CHECK(inspected["ops"]["forward"] == 10);
+  CHECK(inspected["runs"][0].size() == 4);
+  CHECK(inspected["peak"]["live_peak_bytes"] == 754);  // worked out in build_schedule_test.cpp
+  const Outcome swept = run({"sweep", trace, "-o", folder / "out"});
+  CHECK(swept.code == ExitCode::done);
+  CHECK_THAT(swept.out, Catch::Contains("recommended"));
+  CHECK(read_sweep(folder / "out/sweep.json").rows.size() == 23);
+  CHECK(read_step_trace(folder / "out/step.json.gz") == BlockChain(4).trace());
+  for (const char* format : {"table", "csv", "markdown", "json"}) {
+    CHECK(run({"report", folder / "out", "--format", format}).code == ExitCode::done);
+  }
+}
+
+TEST_CASE("a budget that nothing fits gives exit code 3 and leaves the configuration", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string trace = saved_chain(folder);
+  const std::string config = "{ \"train_batch_size\": 1 /* mine */ }\n";
+  write_file(folder / "ds_config.json", config);
+  const Outcome outcome = run({"sweep", trace, "--budget", "100", "--config",
+                               folder / "ds_config.json", "-o", folder / "out"});
+  CHECK(outcome.code == ExitCode::nothing_fits);
+  CHECK(read_file(folder / "out/ds_config.json") == config);
+  CHECK_THAT(outcome.out, Catch::Contains("no setting fits"));
+}
+
+TEST_CASE("the recommended configuration is the user's file but for the keys", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string trace = saved_chain(folder);
+  write_file(
+      folder / "ds_config.json",
+      "{ train_batch_size: 1, // mine\n  activation_checkpointing: { number_checkpoints: 1 } }\n");
+  // Only four checkpoints without offload stay below 500 bytes among these.
+  const Outcome outcome =
+      run({"sweep", trace, "--budget", "500", "--config", folder / "ds_config.json", "-o",
+           folder / "out", "--partition-activations", "off", "--cpu-checkpointing", "off",
+           "--contiguous-memory-optimization", "off"});
+  CHECK(outcome.code == ExitCode::done);
+  CHECK(
+      read_file(folder / "out/ds_config.json") ==
+      "{ train_batch_size: 1, // mine\n  activation_checkpointing: { number_checkpoints: 4 } }\n");
+  const Sweep sweep = read_sweep(folder / "out/sweep.json");
+  const auto yours = std::find_if(sweep.rows.begin(), sweep.rows.end(),
+                                  [](const SweepRow& row) { return row.yours; });
+  REQUIRE(yours != sweep.rows.end());
+  CHECK(yours->setting.number_checkpoints == 1);
+  CHECK(yours->fits == false);
+}
+
+TEST_CASE("lint prints the six keys and fails on errors", "[cli]") {
+  const TemporaryFolder folder;
+  write_file(folder / "good.json",
+             "{\"train_batch_size\": 1, \"activation_checkpointing\": {\"profile\": true}}");
+  const Outcome good = run({"lint", folder / "good.json", "--json"});
+  CHECK(good.code == ExitCode::done);
+  const auto printed = nlohmann::json::parse(good.out);
+  CHECK(printed["config"].size() == 6);
+  CHECK(printed["config"]["profile"] == true);
+  CHECK(printed["config"]["number_checkpoints"].is_null());
+  write_file(folder / "bad.json",
+             "{\"train_batch_size\": 1, \"activation_checkpointing\": "
+             "{\"contiguous_memory_optimization\": true}}");
+  CHECK(run({"lint", folder / "bad.json"}).code == ExitCode::failed);
+}
+
+TEST_CASE("list names every planner and format", "[cli]") {
+  CHECK_THAT(run({"list", "planners"}).out, Catch::Contains("keep-all"));
+  CHECK_THAT(run({"list", "formats"}).out, Catch::Contains("markdown"));
+}
+
+}  // namespace
+}  // namespace tidemark

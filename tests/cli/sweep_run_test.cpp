@@ -1,0 +1,170 @@
+#include "sweep_run.hpp"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "block_chain.hpp"
+#include "fake_device.hpp"
+#include "temporary_folder.hpp"
+#include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/sweep.hpp"
+
+namespace tidemark {
+namespace {
+
+using test::BlockChain;
+using test::FakeExecution;
+using test::TemporaryFolder;
+
+const std::atomic<bool> never_interrupted{false};
+
+SweepRequest request_for(const StepTrace& trace, const SweepAxes& axes = {}) {
+  SweepRequest request{.trace = trace,
+                       .runs = find_blocks(trace),
+                       .settings = {},
+                       .yours = {},
+                       .lists_every_invalid = false,
+                       .build = {},
+                       .execute = {},
+                       .budget_bytes = {},
+                       .limit = PeakLimit::automatic,
+                       .provenance = {},
+                       .notes = {},
+                       .folder = {},
+                       .resumes = false};
+  request.settings = expand(axes, request.runs);
+  return request;
+}
+
+Sweep run(const SweepRequest& request, Execution* execution) {
+  return run_sweep(
+      request, execution, [](const SweepProgress&) {}, never_interrupted);
+}
+
+TEST_CASE("every setting of the axes becomes a row, refused ones once for each reason", "[sweep]") {
+  const BlockChain chain(4);
+  const SweepRequest request = request_for(chain.trace());
+  FakeExecution execution(chain.trace(), {});
+  const Sweep sweep = run(request, &execution);
+  // none; K = 1, 2, 4, each: no partition off/blocking/async, partition off/blocking with and
+  // without contiguous buffers: 7. Contiguous without partition is refused: one row for nine.
+  CHECK(sweep.rows.size() == 1 + 3 * 7 + 1);
+  CHECK(execution.executions == 1 + 3 * 7);
+  int refused = 0;
+  for (const SweepRow& row : sweep.rows) {
+    if (row.status != Status::invalid) {
+      CHECK(row.gradients == GradientVerdict::equal);
+      CHECK(row.measured->figures.live_peak_bytes == row.predicted->live_peak_bytes);
+      continue;
+    }
+    ++refused;
+    CHECK_THAT(row.notes.back(), Catch::Contains("9 settings"));
+  }
+  CHECK(refused == 1);
+  CHECK(sweep.recommended.smallest.has_value());
+}
+
+TEST_CASE("an interrupted sweep goes on and ends as an uninterrupted one", "[sweep]") {
+  const BlockChain chain(4);
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(chain.trace());
+  request.folder = folder / "whole";
+  FakeExecution whole(chain.trace(), {});
+  (void)run(request, &whole);
+
+  request.folder = folder / "parts";
+  FakeExecution first(chain.trace(), {});
+  std::atomic<bool> interrupted{false};
+  const Sweep partial = run_sweep(
+      request, &first, [&](const SweepProgress& p) { interrupted = p.done == 5; }, interrupted);
+  CHECK(partial.rows.size() == 6);
+  CHECK(read_sweep(folder / "parts/sweep.json").rows == partial.rows);
+
+  request.resumes = true;
+  FakeExecution second(chain.trace(), {});
+  (void)run(request, &second);
+  CHECK(second.executions == whole.executions - 6);
+  CHECK(read_file(folder / "parts/sweep.json") == read_file(folder / "whole/sweep.json"));
+}
+
+TEST_CASE("a row file that was damaged is run again", "[sweep]") {
+  const BlockChain chain(3);
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(chain.trace());
+  request.folder = folder / "sweep";
+  FakeExecution first(chain.trace(), {});
+  (void)run(request, &first);
+  write_file(folder / "sweep/rows/1.json.gz", "broken");
+  request.resumes = true;
+  FakeExecution second(chain.trace(), {});
+  (void)run(request, &second);
+  CHECK(second.executions == 1);
+}
+
+TEST_CASE("a folder that holds another sweep is not overwritten", "[sweep]") {
+  const BlockChain chain(3);
+  const BlockChain other(4);
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(chain.trace());
+  request.folder = folder / "sweep";
+  (void)run(request, nullptr);
+  CHECK_THROWS_WITH(run(request, nullptr), Catch::Contains("--resume"));
+  SweepRequest foreign = request_for(other.trace());
+  foreign.folder = request.folder;
+  foreign.resumes = true;
+  CHECK_THROWS_WITH(run(foreign, nullptr), Catch::Contains("another step"));
+}
+
+TEST_CASE("running out of memory is a row and the sweep goes on", "[sweep]") {
+  const BlockChain chain(4);
+  SweepRequest request = request_for(chain.trace());
+  request.budget_bytes = 100'000;
+  FakeExecution execution(chain.trace(), {.out_of_memory_at = 2});
+  const Sweep sweep = run(request, &execution);
+  CHECK(sweep.rows.size() == 23);
+  CHECK(sweep.rows[2].status == Status::out_of_memory);
+  CHECK(sweep.rows[2].fits == false);
+  CHECK_THAT(sweep.rows[2].notes.front(), Catch::Contains("10 MiB were free"));
+}
+
+TEST_CASE("a device that fails leaves a failed row and the others", "[sweep]") {
+  const BlockChain chain(4);
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(chain.trace());
+  request.folder = folder / "sweep";
+  FakeExecution execution(chain.trace(), {.fails_at = 3});
+  const Sweep sweep = run(request, &execution);
+  CHECK(sweep.rows.size() == 23);
+  CHECK(sweep.rows[3].status == Status::failed);
+  CHECK(read_sweep(folder / "sweep/sweep.json").rows == sweep.rows);
+}
+
+TEST_CASE("the axes and the configuration's own setting", "[sweep_settings]") {
+  const BlockChain chain(4);
+  const auto runs = find_blocks(chain.trace());
+  SweepAxes axes;
+  axes.number_checkpoints = {{std::nullopt, 2}};
+  axes.partition_activations = {false};
+  axes.cpu_checkpointing = {CpuCheckpointing::off};
+  axes.contiguous_memory_optimization = {false};
+  axes.methods = {Method::reentrant, Method::non_reentrant};
+  const auto settings = expand(axes, runs);
+  REQUIRE(settings.size() == 3);
+  CHECK_FALSE(settings[0].number_checkpoints.has_value());
+  CHECK(settings[1].segments.size() == 2);
+  CHECK(settings[2].method == Method::non_reentrant);
+
+  ActivationCheckpointing block;
+  block.cpu_checkpointing = true;
+  const OwnSetting own = own_setting(block, axes, runs);
+  CHECK(own.setting.number_checkpoints == 4);
+  CHECK(own.assumed.has_value());
+  fix_axes(axes, {"cpu_checkpointing"}, block);
+  CHECK(axes.cpu_checkpointing.size() == 2);
+  CHECK_THROWS_AS(fix_axes(axes, {"number_checkpoint"}, block), UsageError);
+}
+
+}  // namespace
+}  // namespace tidemark
