@@ -105,7 +105,7 @@ TEST_CASE("a budget that nothing fits gives exit code 3 and leaves the configura
                                folder / "ds_config.json", "-o", folder / "out"});
   CHECK(outcome.code == ExitCode::nothing_fits);
   CHECK(read_file(folder / "out/ds_config.json") == config);
-  CHECK_THAT(outcome.out, Catch::Contains("no setting fits"));
+  CHECK_THAT(outcome.out, Catch::Contains("No setting fits"));
 }
 
 TEST_CASE("the recommended configuration is the user's file but for the keys", "[cli]") {
