@@ -200,9 +200,10 @@ OpPosition ScheduleBuilder::first_death(StorageId id) const {
 OpPosition ScheduleBuilder::forward_death(StorageId id) const {
   const std::int32_t mover = storage_.moved_by(id);
   if (mover != no_segment) {
-    if (storage_.releases_originals()) return never;
-    return static_cast<OpPosition>(
-        analysis_.segments()[static_cast<std::size_t>(mover)].segment.last);
+    const OpPosition held = analysis_.held_elsewhere_until(id, mover);
+    if (held == no_op && storage_.releases_originals()) return never;
+    const Segment& segment = analysis_.segments()[static_cast<std::size_t>(mover)].segment;
+    return std::max(held, static_cast<OpPosition>(segment.last));
   }
   const std::int32_t home = analysis_.home(id);
   const OpPosition recorded = analysis_.recorded_death(id);
@@ -376,8 +377,13 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
   state.inputs = storage_.before_recomputation(segment, originals);
   state.is_recomputed = true;
   for (std::size_t i = 0; i < facts.inputs.size(); ++i) {
-    const bool is_ours = storage_.is_moved(segment, facts.inputs[i]) &&
-                         state.inputs[i] != writer_.static_instance(facts.inputs[i]);
+    const StorageId input = facts.inputs[i];
+    // An original that others hold dies when they let go of it.
+    const bool is_theirs =
+        state.inputs[i] == originals[i] &&
+        analysis_.held_elsewhere_until(input, static_cast<std::int32_t>(segment)) != no_op;
+    const bool is_ours = storage_.is_moved(segment, input) && !is_theirs &&
+                         state.inputs[i] != writer_.static_instance(input);
     if (is_ours) free_after(hold_end(facts), state.inputs[i]);
   }
   for (const auto& [storage, copy] : state.restored) free_after(hold_end(facts), copy);

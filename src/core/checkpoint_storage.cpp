@@ -230,7 +230,10 @@ void CheckpointStorage::start_offload(Kept& kept) {
 void CheckpointStorage::drop_drained(Kept& kept) {
   writer_.add(Wait{.queue = Queue::compute, .event = *kept.copied}, Cause::offload);
   kept.is_original_alive = false;
-  if (!analysis_.is_static(kept.storage)) writer_.free(kept.original, Cause::offload);
+  const bool is_held_elsewhere =
+      analysis_.held_elsewhere_until(kept.storage, moved_by(kept.storage)) != no_op;
+  if (analysis_.is_static(kept.storage) || is_held_elsewhere) return;
+  writer_.free(kept.original, Cause::offload);
 }
 
 // DeepSpeed keeps the newest input, starts the copy of the one before, and lets go of the one

@@ -65,6 +65,21 @@ OpPosition StepAnalysis::last_use_in(StorageId id, OpPosition first, OpPosition 
   return *(after - 1);
 }
 
+OpPosition StepAnalysis::held_elsewhere_until(StorageId id, std::int32_t segment) const {
+  const auto is_elsewhere = [&](OpPosition at) {
+    const auto op = static_cast<std::size_t>(at);
+    return trace_.ops[op].phase != Phase::forward && segment_of(op) != segment &&
+           (segment_of(op) == no_segment || segment_of(op) != home(id));
+  };
+  OpPosition last = no_op;
+  for (const OpPosition use : uses_[index(id)]) {
+    if (is_elsewhere(use)) last = use;
+  }
+  const OpPosition recorded = death_[index(id)];
+  if (last != no_op && recorded != never && is_elsewhere(recorded)) last = std::max(last, recorded);
+  return last;
+}
+
 void StepAnalysis::find_uses() {
   for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
     const Op& op = trace_.ops[o];

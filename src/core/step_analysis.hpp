@@ -51,6 +51,9 @@ class StepAnalysis {
   [[nodiscard]] bool is_needed_again(StorageId id) const { return is_needed_again_[index(id)]; }
   // Last use by operators of the given range of recorded positions; no_op: none.
   [[nodiscard]] OpPosition last_use_in(StorageId id, OpPosition first, OpPosition last) const;
+  // Until when backward operators of neither its home nor `segment` hold a storage that forward
+  // made; no_op: none does. (A stem's ReLU saves its result, which is also the first checkpoint.)
+  [[nodiscard]] OpPosition held_elsewhere_until(StorageId id, std::int32_t segment) const;
   // Positions of all operators that read or write it, ascending.
   [[nodiscard]] const std::vector<OpPosition>& uses(StorageId id) const { return uses_[index(id)]; }
   // Floating values derived from a parameter with a gradient.

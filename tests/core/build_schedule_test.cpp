@@ -188,6 +188,28 @@ TEST_CASE("an input that two checkpoints move is invalid, as DeepSpeed crashes",
   CHECK_THAT(invalid_reason(chain.trace(), setting), Catch::Contains("crashes"));
 }
 
+TEST_CASE("a moved checkpoint that the operator before it saved lives until that one lets go",
+          "[build_schedule]") {
+  // The embedding saves its result, as a stem's ReLU does: x0 is block 0's checkpoint too.
+  BlockChain chain(3);
+  StepTrace& trace = chain.trace();
+  trace.ops.back().reads.push_back(chain.x(0));
+  trace.storages[index(chain.x(0))].freed_after = make_id<OpId>(trace.ops.size() - 1);
+  for (const Method method : {Method::reentrant, Method::non_reentrant}) {
+    for (const CpuCheckpointing cpu :
+         {CpuCheckpointing::off, CpuCheckpointing::blocking, CpuCheckpointing::async}) {
+      for (const std::int32_t k : {1, 2, 3}) {
+        Setting setting = checkpoints(k, method);
+        setting.cpu_checkpointing = cpu;
+        (void)build_valid(trace, setting);
+        setting.partition_activations = cpu != CpuCheckpointing::async;
+        setting.model_parallel_size = 2;
+        (void)build_valid(trace, setting);
+      }
+    }
+  }
+}
+
 TEST_CASE("the breakdown names what a checkpointed peak consists of", "[build_schedule]") {
   const BlockChain chain(4);
   const StepFigures four = figures(chain.trace(), checkpoints(4, Method::non_reentrant));
