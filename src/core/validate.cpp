@@ -1,9 +1,10 @@
 // The judge of every schedule. It shares no code with the simulator or a builder, and prefers being
 // obvious to being fast.
 #include <algorithm>
-#include <array>
 #include <cstddef>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,65 +15,17 @@ namespace tidemark {
 
 namespace {
 
-// Bytes [at, at + bytes) of an instance hold bytes [source, source + bytes) of its storage, as they
-// were after `version` of the storage's writers.
-struct Piece {
-  Bytes at;
-  Bytes bytes;
-  Bytes source;
-  int version;
+// What the judge knows of an instance that is alive.
+struct Alive {
+  // Number of the storage's writers run on it; absent: its bytes are not (all) defined.
+  std::optional<int> version;
+  // Defined byte ranges of a partly copied instance, with the version of the parts.
+  std::map<Bytes, Bytes> parts;
+  std::optional<int> parts_version;
+  // Side-queue copies into it and out of it that compute has not waited for: (step, queue).
+  std::set<std::pair<std::size_t, Queue>> written_by;
+  std::set<std::pair<std::size_t, Queue>> read_by;
 };
-
-// Use of an instance by a copy on a side queue; it lasts until somebody waits for that copy.
-struct SideUse {
-  std::size_t step;
-  Queue queue;
-};
-
-enum class Life { unborn, alive, dead };
-
-struct InstanceState {
-  Life life = Life::unborn;
-  std::vector<Piece> pieces;  // what is defined, ascending and apart
-  std::vector<SideUse> copies_in;
-  std::vector<SideUse> copies_out;
-};
-
-// By queue: every step before this position that ran on it is surely done.
-using DoneBefore = std::array<std::size_t, queue_count>;
-
-std::size_t position(Queue queue) { return static_cast<std::size_t>(queue); }
-
-// What lies in [begin, end) of an instance.
-std::vector<Piece> cut(const std::vector<Piece>& pieces, Bytes begin, Bytes end) {
-  std::vector<Piece> parts;
-  for (const Piece& piece : pieces) {
-    const Bytes first = std::max(piece.at, begin);
-    const Bytes last = std::min(piece.at + piece.bytes, end);
-    const bool is_empty_storage = begin == end && first == last;
-    if (first >= last && !is_empty_storage) continue;
-    parts.push_back({first, last - first, piece.source + first - piece.at, piece.version});
-  }
-  return parts;
-}
-
-// Puts pieces in order and joins neighbours that continue each other.
-std::vector<Piece> joined(std::vector<Piece> pieces) {
-  std::sort(pieces.begin(), pieces.end(),
-            [](const Piece& a, const Piece& b) { return a.at < b.at; });
-  std::vector<Piece> result;
-  for (const Piece& piece : pieces) {
-    const bool continues = !result.empty() && result.back().version == piece.version &&
-                           result.back().at + result.back().bytes == piece.at &&
-                           result.back().source + result.back().bytes == piece.source;
-    if (continues) {
-      result.back().bytes += piece.bytes;
-    } else {
-      result.push_back(piece);
-    }
-  }
-  return result;
-}
 
 class Judge {
  public:
@@ -80,23 +33,20 @@ class Judge {
       : trace_(trace),
         schedule_(schedule),
         runs_of_(trace.ops.size(), 0),
-        existed_before_(trace.storages.size(), true),
-        writers_(trace.storages.size()),
-        states_(schedule.instances.size()),
-        known_at_(schedule.steps.size()) {
+        is_created_(trace.storages.size(), false),
+        writers_(trace.storages.size()) {
     for (const Op& op : trace.ops) {
-      for (const StorageId id : op.creates) existed_before_[index(id)] = false;
+      for (const StorageId id : op.creates) is_created_[index(id)] = true;
     }
     for (std::size_t o = 0; o < trace.ops.size(); ++o) {
       for (const StorageId id : trace.ops[o].writes) {
-        const bool is_exempt = trace.ops[o].flags.statistics && existed_before_[index(id)];
+        const bool is_exempt = trace.ops[o].flags.statistics && existed_before(id);
         if (!is_exempt) writers_[index(id)].push_back(o);
       }
     }
   }
 
   std::vector<Violation> judge() {
-    if (!instances_are_sound()) return std::move(violations_);
     begin();
     for (step_ = 0; step_ < schedule_.steps.size(); ++step_) {
       std::visit([&](const auto& action) { check(action); }, schedule_.steps[step_].action);
@@ -106,14 +56,15 @@ class Judge {
   }
 
  private:
-  // ---- words ----
+  // ---- words for messages ----
   std::string title(StorageId id) const {
     if (id == no_storage) return "a buffer of no storage";
     const std::string& name = trace_.storages[index(id)].name;
     return "storage " + std::to_string(index(id)) + (name.empty() ? "" : " (" + name + ")");
   }
   std::string title(InstanceId id) const {
-    return title(instance(id).storage) + " instance " + std::to_string(instance(id).number);
+    const Instance& instance = schedule_.instances[index(id)];
+    return title(instance.storage) + " instance " + std::to_string(instance.number);
   }
   std::string title(OpId id) const {
     return "operator " + std::to_string(index(id)) + " (" + trace_.ops[index(id)].name + ")";
@@ -121,362 +72,307 @@ class Judge {
   void report(const std::string& message) { violations_.push_back({step_, message}); }
 
   // ---- small questions ----
-  const Instance& instance(InstanceId id) const { return schedule_.instances[index(id)]; }
-  InstanceState& state(InstanceId id) { return states_[index(id)]; }
-  const InstanceState& state(InstanceId id) const { return states_[index(id)]; }
-  bool is_alive(InstanceId id) const { return state(id).life == Life::alive; }
-  bool is_listed(InstanceId id) const {
-    return static_cast<std::int32_t>(id) >= 0 && index(id) < schedule_.instances.size();
+  bool is_known(InstanceId id) {
+    const bool is_in_range =
+        static_cast<std::int32_t>(id) >= 0 && index(id) < schedule_.instances.size();
+    if (!is_in_range) report("a step names an instance that the schedule does not list");
+    return is_in_range;
   }
+  bool is_alive(InstanceId id) const { return alive_.contains(id); }
+  const Instance& instance(InstanceId id) const { return schedule_.instances[index(id)]; }
   bool is_static(InstanceId id) const {
     return static_cast<std::int32_t>(id) < schedule_.initial_instances;
   }
-  bool is_static_storage(StorageId id) const { return existed_before_[index(id)]; }
-  bool has_storage_bytes(InstanceId id) const {
-    return instance(id).bytes == trace_.storages[index(instance(id).storage)].bytes;
-  }
-  // Statistics do not count.
-  bool counts_as_writer(OpId op, StorageId storage) const {
-    const std::vector<std::size_t>& writers = writers_[index(storage)];
-    return std::find(writers.begin(), writers.end(), index(op)) != writers.end();
-  }
-  // The storage's recorded writers among the operators before this position.
+  // The storage's recorded writers that come before the operator; statistics do not count.
   int recorded_version(StorageId storage, std::size_t before_op) const {
     const std::vector<std::size_t>& writers = writers_[index(storage)];
     return static_cast<int>(std::count_if(writers.begin(), writers.end(),
                                           [&](std::size_t writer) { return writer < before_op; }));
   }
-  // Absent: not all of the storage's bytes are there, in their places and in one version.
-  std::optional<int> version(InstanceId id) const {
-    const std::vector<Piece>& pieces = state(id).pieces;
-    const bool is_whole = has_storage_bytes(id) && pieces.size() == 1 && pieces[0].at == 0 &&
-                          pieces[0].source == 0 && pieces[0].bytes == instance(id).bytes;
-    return is_whole ? std::optional(pieces[0].version) : std::nullopt;
+  bool counts_as_writer(std::size_t op, StorageId storage) const {
+    const std::vector<std::size_t>& writers = writers_[index(storage)];
+    return std::find(writers.begin(), writers.end(), op) != writers.end();
   }
-  bool is_done(const std::vector<SideUse>& uses, Queue queue) const {
-    return std::all_of(uses.begin(), uses.end(), [&](const SideUse& use) {
-      return use.queue == queue || use.step < known_[position(queue)][position(use.queue)];
-    });
+  bool existed_before(StorageId storage) const { return !is_created_[index(storage)]; }
+  // Side-queue copies that `queue` has not waited for.
+  static bool is_pending(const std::set<std::pair<std::size_t, Queue>>& copies, Queue queue) {
+    return std::any_of(copies.begin(), copies.end(),
+                       [&](const auto& copy) { return copy.second != queue; });
   }
 
-  bool instances_are_sound();
   void begin();
-  void end();
   void check(const Run& run);
   void check(const Allocate& allocate);
   void check(const Copy& copy);
   void check(const Free& free);
   void check(const Wait& wait);
   void check(const Collective& collective);
-  bool operands_agree(const Run& run) const;
-  std::string wrong_operand(OpId op, InstanceId id, bool writes) const;
-  std::string wrong_copy(const Copy& copy) const;
-  std::string wrong_source(InstanceId id, Bytes offset, Bytes bytes, Queue queue) const;
-  std::string wrong_target(InstanceId id, Queue queue) const;
+  void end();
+  bool operands_agree(const Run& run);
+  void check_operand(const Run& run, InstanceId id, const char* verb);
   void check_first_run(OpId op);
-  void create(InstanceId id);
-  void paste(InstanceId from, Bytes from_offset, InstanceId to, Bytes to_offset, Bytes bytes);
-  void learn(Queue queue, const DoneBefore& done);
+  void define(InstanceId to, Bytes offset, Bytes bytes, std::optional<int> version);
+  bool range_is_defined(InstanceId from, Bytes offset, Bytes bytes) const;
 
   const StepTrace& trace_;
   const Schedule& schedule_;
-  std::vector<int> runs_of_;                       // by operator
-  std::vector<bool> existed_before_;               // by storage: no operator creates it
+  std::vector<int> runs_of_;
+  std::vector<bool> is_created_;                   // by storage: by some operator
   std::vector<std::vector<std::size_t>> writers_;  // by storage: operators, ascending
-  std::vector<InstanceState> states_;              // by instance
-  std::array<DoneBefore, queue_count> known_{};    // by queue: what it has waited for
-  std::vector<DoneBefore> known_at_;               // by step: the same, once that copy is done
-  std::optional<OpId> last_ordered_;  // the furthest operator so far whose first run has an order
+  std::map<InstanceId, Alive> alive_;
+  std::set<InstanceId> was_alive_;
+  OpId last_ordered_op_{-1};
   std::size_t step_ = 0;
   std::vector<Violation> violations_;
 };
 
-bool Judge::instances_are_sound() {
-  for (const Instance& made : schedule_.instances) {
-    const auto number = static_cast<std::int32_t>(made.storage);
-    if (number < -1 || number >= static_cast<std::int32_t>(trace_.storages.size())) {
-      report("an instance belongs to storage " + std::to_string(number) +
-             ", which the trace does not list");
-    } else if (made.bytes < 0) {
-      report("an instance of " + title(made.storage) + " has a negative size");
-    } else if (made.storage != no_storage &&
-               made.bytes > trace_.storages[index(made.storage)].bytes) {
-      report("an instance of " + title(made.storage) + " is larger than its storage");
-    }
-  }
-  return violations_.empty();
-}
-
 void Judge::begin() {
-  std::vector<Instance> wanted;
+  std::vector<StorageId> expected;
   for (std::size_t s = 0; s < trace_.storages.size(); ++s) {
-    if (existed_before_[s]) {
-      wanted.push_back({.storage = make_id<StorageId>(s), .bytes = trace_.storages[s].bytes});
-    }
+    if (existed_before(make_id<StorageId>(s))) expected.push_back(make_id<StorageId>(s));
   }
   const auto count = static_cast<std::size_t>(std::max(schedule_.initial_instances, 0));
-  bool agree = count == wanted.size() && count <= schedule_.instances.size();
-  for (std::size_t i = 0; i < std::min(count, schedule_.instances.size()); ++i) {
+  bool agree = count == expected.size() && count <= schedule_.instances.size();
+  for (std::size_t i = 0; agree && i < count; ++i) {
     const Instance& initial = schedule_.instances[i];
-    agree = agree && initial.storage == wanted[i].storage && initial.bytes == wanted[i].bytes &&
-            initial.place == Place::device;
-    create(make_id<InstanceId>(i));
+    agree = initial.storage == expected[i] && initial.place == Place::device &&
+            initial.bytes == trace_.storages[index(expected[i])].bytes;
+    alive_[make_id<InstanceId>(i)].version = 0;
   }
   if (!agree) report("the initial instances are not the storages that exist before the step");
 }
 
-// ---- operators ----
-
-// Each list names one instance per storage of the operator, in the same order; what it reads and
-// writes in place is one instance.
-bool Judge::operands_agree(const Run& run) const {
+// Each list names one instance per storage of the operator, in the same order.
+bool Judge::operands_agree(const Run& run) {
   const Op& op = trace_.ops[index(run.op)];
-  const auto agree = [&](const std::vector<InstanceId>& named,
-                         const std::vector<StorageId>& wanted) {
-    return std::equal(named.begin(), named.end(), wanted.begin(), wanted.end(),
-                      [&](InstanceId id, StorageId storage) {
-                        return is_listed(id) && instance(id).storage == storage;
-                      });
-  };
-  bool agrees = agree(run.reads, op.reads) && agree(run.writes, op.writes) &&
-                run.creates.size() == op.creates.size();
-  for (std::size_t i = 0; agrees && i < op.creates.size(); ++i) {
-    const InstanceId id = run.creates[i];
-    agrees = id == unnamed_instance || (is_listed(id) && instance(id).storage == op.creates[i]);
-  }
-  for (std::size_t w = 0; agrees && w < op.writes.size(); ++w) {
-    for (std::size_t r = 0; r < op.reads.size(); ++r) {
-      agrees = agrees && (op.reads[r] != op.writes[w] || run.reads[r] == run.writes[w]);
+  const auto agree = [&](const std::vector<InstanceId>& named, const std::vector<StorageId>& wanted,
+                         bool may_be_unnamed) {
+    if (named.size() != wanted.size()) return false;
+    for (std::size_t i = 0; i < named.size(); ++i) {
+      if (may_be_unnamed && named[i] == unnamed_instance) continue;
+      if (!is_known(named[i]) || instance(named[i]).storage != wanted[i]) return false;
     }
-  }
-  return agrees;
+    return true;
+  };
+  return agree(run.reads, op.reads, false) && agree(run.writes, op.writes, false) &&
+         agree(run.creates, op.creates, true);
 }
 
-// Empty: the operator may use it.
-std::string Judge::wrong_operand(OpId op, InstanceId id, bool writes) const {
-  const InstanceState& operand = state(id);
-  if (!is_alive(id)) return ", which is not alive";
-  if (instance(id).place != Place::device) return ", which is not on the device";
-  if (!has_storage_bytes(id)) return ", which is only a slice";
-  if (!is_done(operand.copies_in, Queue::compute)) return " before its copy is waited for";
-  if (writes && !is_done(operand.copies_out, Queue::compute)) {
-    return " while a copy still reads it";
+void Judge::check_operand(const Run& run, InstanceId id, const char* verb) {
+  const std::string what = title(run.op) + " " + verb + " " + title(id);
+  if (!is_alive(id)) return report(what + ", which is not alive");
+  const Alive& state = alive_[id];
+  const Instance& operand = instance(id);
+  if (operand.place != Place::device) return report(what + ", which is not on the device");
+  if (operand.bytes != trace_.storages[index(operand.storage)].bytes) {
+    return report(what + ", which is only a slice");
   }
-  if (!version(id)) return ", whose bytes are not defined as one version";
-  const bool is_exempt = writes && !counts_as_writer(op, instance(id).storage);
-  const int recorded = recorded_version(instance(id).storage, index(op));
-  if (is_exempt || *version(id) == recorded) return "";
-  return " in version " + std::to_string(*version(id)) + ", recorded was version " +
-         std::to_string(recorded);
+  if (is_pending(state.written_by, Queue::compute)) {
+    return report(what + " before its copy is waited for");
+  }
+  const bool writes = verb == std::string("writes");
+  if (writes && is_pending(state.read_by, Queue::compute)) {
+    return report(what + " while a copy still reads it");
+  }
+  if (!state.version) {
+    const Op& op = trace_.ops[index(run.op)];
+    const bool overwrites =
+        writes && std::find(op.reads.begin(), op.reads.end(), operand.storage) == op.reads.end();
+    if (!overwrites) report(what + ", whose bytes are not defined");
+    return;
+  }
+  const int wanted = recorded_version(operand.storage, index(run.op));
+  if (writes && !counts_as_writer(index(run.op), operand.storage)) return;
+  if (*state.version != wanted) {
+    report(what + " in version " + std::to_string(*state.version) + ", recorded was version " +
+           std::to_string(wanted));
+  }
 }
 
 // Operators that draw random numbers or write state first run in the recorded order.
 void Judge::check_first_run(OpId id) {
   const Op& op = trace_.ops[index(id)];
   const bool writes_state = std::any_of(op.writes.begin(), op.writes.end(),
-                                        [&](StorageId s) { return is_static_storage(s); });
+                                        [&](StorageId s) { return existed_before(s); });
   if (!op.flags.random && !writes_state) return;
-  if (last_ordered_ && index(id) < index(*last_ordered_)) {
-    report(title(id) + " is random or writes state and first runs after " + title(*last_ordered_) +
-           ", which followed it in the recorded step");
-  } else {
-    last_ordered_ = id;
+  if (static_cast<std::int32_t>(id) < static_cast<std::int32_t>(last_ordered_op_)) {
+    report(title(id) + " is random or writes state and first runs after " +
+           title(last_ordered_op_) + ", which followed it in the recorded step");
   }
+  last_ordered_op_ = std::max(last_ordered_op_, id);
 }
 
 void Judge::check(const Run& run) {
   if (static_cast<std::int32_t>(run.op) < 0 || index(run.op) >= trace_.ops.size()) {
     return report("a step runs an operator that the trace does not list");
   }
-  if (runs_of_[index(run.op)]++ == 0) {
-    check_first_run(run.op);
-  } else if (trace_.ops[index(run.op)].flags.not_recomputable) {
-    report(title(run.op) + " may not run twice");
-  }
+  const Op& op = trace_.ops[index(run.op)];
   if (!operands_agree(run)) {
     return report(title(run.op) + " is given instances that are not those of its storages");
   }
-  for (const InstanceId id : run.reads) {
-    const std::string problem = wrong_operand(run.op, id, false);
-    if (!problem.empty()) report(title(run.op) + " reads " + title(id) + problem);
-  }
+  for (const InstanceId id : run.reads) check_operand(run, id, "reads");
+  for (const InstanceId id : run.writes) check_operand(run, id, "writes");
   for (const InstanceId id : run.writes) {
-    const std::string problem = wrong_operand(run.op, id, true);
-    if (!problem.empty()) report(title(run.op) + " writes " + title(id) + problem);
-  }
-  for (const InstanceId id : run.writes) {
-    if (!counts_as_writer(run.op, instance(id).storage)) continue;
-    const int version = recorded_version(instance(id).storage, index(run.op)) + 1;
-    state(id).pieces = {{0, instance(id).bytes, 0, version}};
+    if (!is_alive(id) || !counts_as_writer(index(run.op), instance(id).storage)) continue;
+    alive_[id].version = recorded_version(instance(id).storage, index(run.op)) + 1;
   }
   for (const InstanceId id : run.creates) {
     if (id == unnamed_instance) continue;
-    if (state(id).life != Life::unborn) {
+    const Instance& made = instance(id);
+    if (was_alive_.contains(id) || is_alive(id)) {
       report(title(run.op) + " creates " + title(id) + ", which was created before");
-    } else if (instance(id).place != Place::device || !has_storage_bytes(id)) {
+    }
+    if (made.place != Place::device || made.bytes != trace_.storages[index(made.storage)].bytes) {
       report(title(run.op) + " creates " + title(id) + " in another size or place");
     }
-    create(id);
+    alive_[id].version = 0;
+    was_alive_.insert(id);
+  }
+  if (runs_of_[index(run.op)] == 0) check_first_run(run.op);
+  if (++runs_of_[index(run.op)] > 1 && op.flags.not_recomputable) {
+    report(title(run.op) + " may not run twice");
   }
 }
-
-void Judge::create(InstanceId id) {
-  state(id).life = Life::alive;
-  state(id).pieces = {{0, instance(id).bytes, 0, 0}};
-}
-
-// ---- memory ----
 
 void Judge::check(const Allocate& allocate) {
-  const InstanceId id = allocate.instance;
-  if (!is_listed(id)) return report("an allocation names an instance that is not listed");
-  if (state(id).life != Life::unborn) {
-    return report(title(id) + " is allocated although it was created before");
+  if (!is_known(allocate.instance)) return;
+  const Instance& made = instance(allocate.instance);
+  if (was_alive_.contains(allocate.instance) || is_alive(allocate.instance)) {
+    return report(title(allocate.instance) + " is allocated although it was created before");
   }
-  state(id).life = Life::alive;
+  if (made.bytes < 0) report(title(allocate.instance) + " has a negative size");
+  alive_[allocate.instance] = Alive{};
+  was_alive_.insert(allocate.instance);
 }
 
-void Judge::check(const Free& free) {
-  const InstanceId id = free.instance;
-  if (!is_listed(id)) return report("a free names an instance that is not listed");
-  if (is_static(id)) return report(title(id) + " is static and freed");
-  if (state(id).life == Life::unborn) return report(title(id) + " is freed before it is created");
-  if (state(id).life == Life::dead) return report(title(id) + " is freed twice");
-  if (!is_done(state(id).copies_in, Queue::compute) ||
-      !is_done(state(id).copies_out, Queue::compute)) {
-    report(title(id) + " is freed while a copy still uses it");
+bool Judge::range_is_defined(InstanceId from, Bytes offset, Bytes bytes) const {
+  const Alive& state = alive_.at(from);
+  if (state.version) return true;
+  for (const auto& [begin, end] : state.parts) {
+    if (begin <= offset && offset + bytes <= end) return true;
   }
-  state(id).life = Life::dead;
+  return false;
 }
 
-// ---- copies ----
-
-std::string Judge::wrong_source(InstanceId id, Bytes offset, Bytes bytes, Queue queue) const {
-  if (!is_alive(id)) return " reads an instance that is not alive";
-  if (instance(id).storage == no_storage) return " reads a buffer of no storage";
-  if (offset < 0 || bytes < 0 || bytes > instance(id).bytes - offset) {
-    return " reads past the end of its source";
+// Bytes [offset, offset + bytes) now hold `version`; once all do, so does the instance.
+void Judge::define(InstanceId to, Bytes offset, Bytes bytes, std::optional<int> version) {
+  Alive& state = alive_[to];
+  if (offset == 0 && bytes == instance(to).bytes) {
+    state.version = version;
+    return;
   }
-  if (!is_done(state(id).copies_in, queue)) return " reads before an earlier copy is waited for";
-  Bytes defined = 0;
-  const std::vector<Piece> parts = cut(state(id).pieces, offset, offset + bytes);
-  for (const Piece& part : parts) defined += part.bytes;
-  return parts.empty() || defined != bytes ? " reads bytes that are not defined" : "";
-}
-
-std::string Judge::wrong_target(InstanceId id, Queue queue) const {
-  if (!is_alive(id)) return " writes an instance that is not alive";
-  if (is_static(id)) return " overwrites static memory";
-  if (!is_done(state(id).copies_in, queue) || !is_done(state(id).copies_out, queue)) {
-    return " writes before an earlier copy is waited for";
+  if (!state.parts.empty() && state.parts_version != version) {
+    report(title(to) + " is put together from parts of different versions");
   }
-  return "";
-}
-
-std::string Judge::wrong_copy(const Copy& copy) const {
-  const std::string source = wrong_source(copy.from, copy.from_offset, copy.bytes, copy.queue);
-  if (!source.empty()) return source;
-  if (copy.from == copy.to) return " goes to its own source";
-  if (instance(copy.from).storage != instance(copy.to).storage) return " goes to another storage";
-  if (copy.to_offset < 0 || copy.bytes > instance(copy.to).bytes - copy.to_offset) {
-    return " writes past the end of its target";
+  state.version.reset();
+  state.parts_version = version;
+  state.parts[offset] = offset + bytes;
+  Bytes covered = 0;
+  for (const auto& [begin, end] : state.parts) {
+    if (begin <= covered) covered = std::max(covered, end);
   }
-  return wrong_target(copy.to, copy.queue);
-}
-
-void Judge::paste(InstanceId from, Bytes from_offset, InstanceId to, Bytes to_offset, Bytes bytes) {
-  if (bytes == 0 && instance(to).bytes > 0) return;
-  std::vector<Piece> pieces = cut(state(from).pieces, from_offset, from_offset + bytes);
-  for (Piece& piece : pieces) piece.at += to_offset - from_offset;
-  for (const auto& [begin, end] :
-       {std::pair<Bytes, Bytes>(0, to_offset), {to_offset + bytes, instance(to).bytes}}) {
-    const std::vector<Piece> rest = begin < end ? cut(state(to).pieces, begin, end) : pieces;
-    if (begin < end) pieces.insert(pieces.end(), rest.begin(), rest.end());
-  }
-  state(to).pieces = joined(std::move(pieces));
+  if (covered == instance(to).bytes) state.version = version;
 }
 
 void Judge::check(const Copy& copy) {
-  if (!is_listed(copy.from) || !is_listed(copy.to)) {
-    return report("a copy names an instance that is not listed");
+  if (!is_known(copy.from) || !is_known(copy.to)) return;
+  const std::string what = "the copy from " + title(copy.from) + " to " + title(copy.to);
+  if (!is_alive(copy.from)) return report(what + " reads an instance that is not alive");
+  if (!is_alive(copy.to)) return report(what + " writes an instance that is not alive");
+  if (instance(copy.from).storage != instance(copy.to).storage) {
+    return report(what + " goes to another storage");
   }
-  // A copy begins when all that compute was given before it is done.
-  learn(copy.queue, known_[position(Queue::compute)]);
-  const std::string problem = wrong_copy(copy);
-  if (!problem.empty()) {
-    return report("the copy from " + title(copy.from) + " to " + title(copy.to) + problem);
+  if (is_static(copy.to)) return report(what + " overwrites static memory");
+  const bool fits = copy.bytes >= 0 && copy.from_offset >= 0 && copy.to_offset >= 0 &&
+                    copy.from_offset + copy.bytes <= instance(copy.from).bytes &&
+                    copy.to_offset + copy.bytes <= instance(copy.to).bytes;
+  if (!fits) return report(what + " leaves the bytes of one of them");
+  if (!range_is_defined(copy.from, copy.from_offset, copy.bytes)) {
+    return report(what + " reads bytes that are not defined");
   }
-  paste(copy.from, copy.from_offset, copy.to, copy.to_offset, copy.bytes);
-  known_at_[step_] = known_[position(copy.queue)];
-  known_at_[step_][position(copy.queue)] = step_ + 1;
+  Alive& from = alive_[copy.from];
+  Alive& to = alive_[copy.to];
+  if (is_pending(from.written_by, copy.queue) || is_pending(to.written_by, copy.queue) ||
+      is_pending(to.read_by, copy.queue)) {
+    return report(what + " starts before an earlier copy is waited for");
+  }
+  define(copy.to, copy.to_offset, copy.bytes, from.version ? from.version : from.parts_version);
   if (copy.queue == Queue::compute) return;
-  state(copy.from).copies_out.push_back({step_, copy.queue});
-  state(copy.to).copies_in.push_back({step_, copy.queue});
+  from.read_by.insert({step_, copy.queue});
+  to.written_by.insert({step_, copy.queue});
 }
 
-void Judge::check(const Collective& collective) {
-  const InstanceId to = collective.output;
-  if (!is_listed(to)) return report("a gather names an instance that is not listed");
-  const std::string what = "the gather into " + title(to);
-  const std::string wrong = wrong_target(to, Queue::compute);
-  if (!wrong.empty()) return report(what + wrong);
-  if (instance(to).place != Place::device) return report(what + " writes outside the device");
-  Bytes offset = 0;
-  for (const InstanceId id : collective.inputs) {
-    if (!is_listed(id)) return report(what + " names an instance that is not listed");
-    const Bytes bytes = instance(id).bytes;
-    const std::string problem = wrong_source(id, 0, bytes, Queue::compute);
-    if (!problem.empty()) return report(what + problem);
-    if (instance(id).storage != instance(to).storage) return report(what + " reads another storage");
-    if (instance(id).place != Place::device && instance(id).place != Place::peer) {
-      return report(what + " reads outside the devices");
-    }
-    if (id == to || bytes > instance(to).bytes - offset) {
-      return report(what + " is given more bytes than fit");
-    }
-    paste(id, 0, to, offset, bytes);
-    offset += bytes;
+void Judge::check(const Free& free) {
+  if (!is_known(free.instance)) return;
+  if (is_static(free.instance)) return report(title(free.instance) + " is static and freed");
+  if (!is_alive(free.instance)) {
+    return report(title(free.instance) + (was_alive_.contains(free.instance)
+                                              ? " is freed twice"
+                                              : " is freed before it is created"));
   }
-  if (offset != instance(to).bytes) report(what + " leaves bytes undefined");
-}
-
-void Judge::learn(Queue queue, const DoneBefore& done) {
-  for (std::size_t q = 0; q < queue_count; ++q) {
-    known_[position(queue)][q] = std::max(known_[position(queue)][q], done[q]);
+  const Alive& state = alive_[free.instance];
+  if (is_pending(state.read_by, Queue::compute) || is_pending(state.written_by, Queue::compute)) {
+    report(title(free.instance) + " is freed while a copy still uses it");
   }
+  alive_.erase(free.instance);
 }
 
-// Only copies tell about side queues; everything else runs on compute.
 void Judge::check(const Wait& wait) {
   if (static_cast<std::int32_t>(wait.event) < 0 || index(wait.event) >= step_) {
     return report("a wait names a step that does not come before it");
   }
-  learn(wait.queue, known_at_[index(wait.event)]);
+  const auto* copy = std::get_if<Copy>(&schedule_.steps[index(wait.event)].action);
+  if (copy == nullptr || wait.queue != Queue::compute) return;
+  // Queues run in order: that copy's queue has done everything before it too.
+  for (auto& [id, state] : alive_) {
+    const auto is_done = [&](const auto& pending) {
+      return pending.second == copy->queue && pending.first <= index(wait.event);
+    };
+    std::erase_if(state.written_by, is_done);
+    std::erase_if(state.read_by, is_done);
+  }
 }
 
-// ---- the end ----
+void Judge::check(const Collective& collective) {
+  if (!is_known(collective.output)) return;
+  const std::string what = "the gather into " + title(collective.output);
+  if (!is_alive(collective.output)) return report(what + " writes an instance that is not alive");
+  if (is_static(collective.output)) return report(what + " overwrites static memory");
+  Bytes offset = 0;
+  for (const InstanceId id : collective.inputs) {
+    if (!is_known(id)) return;
+    if (!is_alive(id)) return report(what + " reads an instance that is not alive");
+    const Instance& part = instance(id);
+    if (part.storage != instance(collective.output).storage) {
+      return report(what + " reads another storage");
+    }
+    if (is_pending(alive_[id].written_by, Queue::compute)) {
+      return report(what + " reads " + title(id) + " before its copy is waited for");
+    }
+    if (!range_is_defined(id, 0, part.bytes)) {
+      return report(what + " reads bytes that are not defined");
+    }
+    if (offset + part.bytes > instance(collective.output).bytes) {
+      return report(what + " has more bytes than fit");
+    }
+    define(collective.output, offset, part.bytes, alive_[id].version);
+    offset += part.bytes;
+  }
+  if (offset != instance(collective.output).bytes) report(what + " leaves bytes undefined");
+}
 
 void Judge::end() {
   for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
     if (runs_of_[o] == 0) report(title(make_id<OpId>(o)) + " never runs");
   }
-  const auto is_final = [&](InstanceId id, StorageId storage) {
-    return is_alive(id) && instance(id).storage == storage && instance(id).place == Place::device &&
-           is_done(state(id).copies_in, Queue::compute) &&
-           version(id) == recorded_version(storage, trace_.ops.size());
-  };
   for (const StorageId kept : trace_.keep) {
-    bool is_there = false;
-    for (std::size_t i = 0; i < schedule_.instances.size(); ++i) {
-      is_there = is_there || is_final(make_id<InstanceId>(i), kept);
-    }
+    const int wanted = recorded_version(kept, trace_.ops.size());
+    const bool is_there = std::any_of(alive_.begin(), alive_.end(), [&](const auto& entry) {
+      const Instance& candidate = instance(entry.first);
+      return candidate.storage == kept && candidate.place == Place::device &&
+             entry.second.version == wanted && !is_pending(entry.second.written_by, Queue::compute);
+    });
     if (!is_there) report(title(kept) + " must outlive the step and does not");
-  }
-  for (std::size_t i = 0; i < states_.size() && is_static(make_id<InstanceId>(i)); ++i) {
-    const auto id = make_id<InstanceId>(i);
-    if (instance(id).storage != no_storage && !is_final(id, instance(id).storage)) {
-      report(title(instance(id).storage) + " existed before the step and is left in an old version");
-    }
   }
 }
 

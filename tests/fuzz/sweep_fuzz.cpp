@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <sstream>
 #include <string>
 
 #include "tidemark/errors.hpp"
@@ -26,10 +25,7 @@ void require_success_or_one_sentence(Use use) {
 void use_sweep(const std::string& text) {
   Sweep sweep = parse_sweep("input", text);
   if (parse_sweep("input", format_sweep(sweep)) != sweep) std::abort();
-  std::ostringstream out;
-  for (const Exporter* exporter : exporters()) exporter->write(sweep, out);
   recommend(sweep);
-  for (const Exporter* exporter : exporters()) exporter->write(sweep, out);
 }
 
 void use_row(const std::string& text) {

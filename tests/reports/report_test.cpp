@@ -9,6 +9,8 @@
 
 #include "columns.hpp"
 #include "sample_sweep.hpp"
+#include "structural_damage.hpp"
+#include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
@@ -274,6 +276,25 @@ TEST_CASE("the columns of CSV are the fields of a row of sweep.json", "[reports]
   const std::vector<std::string> header = parse_csv(written("csv", sweep))[0];
   CHECK(std::set<std::string>(header.begin(), header.end()) == fields);
   CHECK(header.size() == fields.size());
+}
+
+TEST_CASE("every sweep that can be read can be reported", "[reports][mutation]") {
+  const std::string text = format_sweep(sample_sweep());
+  int reported = 0;
+  for (std::uint32_t n = 0; n < 1500; ++n) {
+    CAPTURE(n);
+    Sweep sweep;
+    try {
+      sweep = parse_sweep("s.json", test::structurally_damaged(text, n));
+    } catch (const InputError&) {
+      continue;
+    }
+    for (const Exporter* each : exporters()) {
+      CHECK_FALSE(written(std::string(each->name()), sweep).empty());
+    }
+    ++reported;
+  }
+  CHECK(reported > 100);
 }
 
 TEST_CASE("a width counts what a terminal shows, not bytes", "[reports]") {
