@@ -71,9 +71,10 @@ class Recommender {
     const bool is_finished = at(row).status == Status::ok;
     return limiting_peak(is_finished ? best_figures(at(row)) : *at(row).predicted, sweep_.limit);
   }
+  // In whole nanoseconds, as the trace has them: sums of the same times in another order are a tie.
   // Unless every row has a time, none counts: rows then compare by their peaks alone.
   [[nodiscard]] double time(std::size_t row) const {
-    return has_times_ ? at(row).predicted->step_seconds.value_or(0) : 0;
+    return has_times_ ? std::round(1e9 * at(row).predicted->step_seconds.value_or(0)) : 0;
   }
   // A row fits also where there is no budget to exceed.
   [[nodiscard]] bool fits(std::size_t row) const { return at(row).fits.value_or(true); }
@@ -127,9 +128,8 @@ std::string Recommender::against_plain(std::size_t row) const {
   std::string text = own + ", ";
   text += more == 0 ? "as much as" : percent(more) + (more < 0 ? " below" : " above");
   text += " no checkpointing)";
-  const std::optional<double>& plain_time = at(*plain_).predicted->step_seconds;
-  if (!has_times_ || !plain_time || *plain_time <= 0) return text;
-  const double slower = time(row) / *plain_time - 1;
+  if (!has_times_ || time(*plain_) <= 0) return text;
+  const double slower = time(row) / time(*plain_) - 1;
   if (slower == 0) return text + " in the same time";
   return text + " at " + percent(slower) + (slower > 0 ? " more time" : " less time");
 }

@@ -122,6 +122,22 @@ TEST_CASE("equal times go to the smaller peak and equal rows to the earlier one"
   CHECK(row_of(sweep.recommended.smallest) == 4);
 }
 
+TEST_CASE("times that differ by rounding alone are equal", "[recommend]") {
+  // The same operators added up in another order.
+  const double one = (0.1 + 0.2) + 0.3;
+  const double other = 0.1 + (0.2 + 0.3);
+  REQUIRE(other < one);
+  Sweep sweep;
+  sweep.rows = {row({}, 1000, 0.5), row(2, 600, other), row(12, 200, one)};
+  sweep.budget_bytes = 700;
+  recommend(sweep);
+  CHECK(row_of(sweep.recommended.fastest) == 2);
+  // A nanosecond is a difference.
+  sweep.rows[1].predicted->step_seconds = one - 1e-9;
+  recommend(sweep);
+  CHECK(row_of(sweep.recommended.fastest) == 1);
+}
+
 TEST_CASE("rows above the chord are no better trade than the fastest", "[recommend]") {
   Sweep sweep;
   // K=2 gives up 90 % of the time for 10 % of the bytes.

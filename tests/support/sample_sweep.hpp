@@ -69,7 +69,7 @@ inline SweepRow sample_yours() {
 
 // Predicted only, with values on the host and bytes moved.
 inline SweepRow sample_offloaded() {
-  SweepRow row = sample_row(4, sample_figures(128, Term::recomputed_segment, 0.1425, 0.025));
+  SweepRow row = sample_row(4, sample_figures(128, Term::recomputed_segment, 0.145, 0.025));
   row.setting.cpu_checkpointing = CpuCheckpointing::blocking;
   row.predicted->host_peak_bytes = 96 * sample_mebibyte;
   row.predicted->pinned_reserved_bytes = 128 * sample_mebibyte;
