@@ -13,19 +13,18 @@ class EveryNBlocks final : public Planner {
   [[nodiscard]] std::string_view description() const override {
     return "segments of equally many blocks";
   }
-  [[nodiscard]] std::vector<Schedule> plan(const StepTrace& trace,
-                                           const PlanRequest& request) const override {
-    std::vector<Schedule> schedules;
+  [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {
+    Proposal proposal;
     for (const std::int32_t k : distinct_checkpoint_counts(request.runs)) {
       Setting setting;
       setting.number_checkpoints = k;
       setting.method = Method::non_reentrant;
       auto built = build_schedule(trace, request.runs, setting);
       if (auto* valid = std::get_if<BuiltSchedule>(&built)) {
-        schedules.push_back(std::move(valid->schedule));
+        proposal.schedules.push_back(std::move(valid->schedule));
       }
     }
-    return schedules;
+    return proposal;
   }
 };
 

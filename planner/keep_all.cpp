@@ -11,10 +11,11 @@ class KeepAll final : public Planner {
  public:
   [[nodiscard]] std::string_view name() const override { return "keep-all"; }
   [[nodiscard]] std::string_view description() const override { return "no checkpointing"; }
-  [[nodiscard]] std::vector<Schedule> plan(const StepTrace& trace,
-                                           const PlanRequest& request) const override {
+  [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {
     auto built = build_schedule(trace, request.runs, Setting{});
-    return {std::move(std::get<BuiltSchedule>(built).schedule)};
+    Proposal proposal;
+    proposal.schedules.push_back(std::move(std::get<BuiltSchedule>(built).schedule));
+    return proposal;
   }
 };
 

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -8,33 +10,91 @@
 
 namespace tidemark {
 
+namespace {
+
+// Throws InternalError where a schedule breaks a rule.
+void judge(const Planner& planner, const StepTrace& trace, const Schedule& schedule) {
+  const std::vector<Violation> violations = validate(trace, schedule);
+  if (violations.empty()) return;
+  throw InternalError("planner " + std::string(planner.name()) + " broke a rule at step " +
+                      std::to_string(violations.front().step) + ": " + violations.front().message);
+}
+
+Bytes limited_peak(const StepFigures& figures, Limit limit) {
+  const std::optional<Bytes> peak = peak_bytes(figures, limit);
+  if (peak) return *peak;
+  throw UsageError("this trace has no " + std::string(name(limit)) +
+                   " bytes, since its device has no caching allocator; use --limit live");
+}
+
+// Faster first; of equally fast ones the smaller.
+std::pair<double, Bytes> order(const Prediction& prediction, Limit limit) {
+  return {prediction.figures.step_seconds.value_or(0), limited_peak(prediction.figures, limit)};
+}
+
+}  // namespace
+
+std::string_view name(Limit value) {
+  switch (value) {
+    case Limit::live:
+      return "live";
+    case Limit::allocated:
+      return "allocated";
+    case Limit::reserved:
+      return "reserved";
+  }
+  return "";
+}
+
+std::optional<Bytes> peak_bytes(const StepFigures& figures, Limit limit) {
+  switch (limit) {
+    case Limit::live:
+      return figures.live_peak_bytes;
+    case Limit::allocated:
+      return figures.allocated_peak_bytes;
+    case Limit::reserved:
+      return figures.reserved_peak_bytes;
+  }
+  return std::nullopt;
+}
+
 PlanOutcome run_planner(const Planner& planner, const StepTrace& trace,
                         const PlanRequest& request) {
+  Proposal proposal = planner.plan(trace, request);
   std::optional<Plan> best;
-  Bytes smallest = std::numeric_limits<Bytes>::max();
-  for (Schedule& schedule : planner.plan(trace, request)) {
-    const std::vector<Violation> violations = validate(trace, schedule);
-    if (!violations.empty()) {
-      throw InternalError("planner " + std::string(planner.name()) + " broke a rule at step " +
-                          std::to_string(violations.front().step) + ": " +
-                          violations.front().message);
-    }
+  std::optional<BoundPeak> smallest;
+  for (Schedule& schedule : proposal.schedules) {
+    judge(planner, trace, schedule);
     Prediction prediction = simulate(trace, schedule);
-    smallest = std::min(smallest, prediction.figures.live_peak_bytes);
-    const bool fits =
-        !request.budget_bytes || prediction.figures.live_peak_bytes <= *request.budget_bytes;
-    const auto order = [](const Prediction& p) {
-      return std::pair(p.figures.step_seconds.value_or(0), p.figures.live_peak_bytes);
-    };
-    if (!fits || (best && order(best->prediction) <= order(prediction))) continue;
+    const StepFigures& figures = prediction.figures;
+    const Bytes peak = limited_peak(figures, request.limit);
+    if (!smallest || peak < smallest->bytes) {
+      smallest = BoundPeak{.bytes = peak, .op = figures.peak_op};
+    }
+    const bool fits = (!request.budget_bytes || peak <= *request.budget_bytes) &&
+                      figures.host_peak_bytes <= request.host_budget_bytes;
+    if (!fits ||
+        (best && order(best->prediction, request.limit) <= order(prediction, request.limit))) {
+      continue;
+    }
     best = Plan{.planner = std::string(planner.name()),
                 .schedule = std::move(schedule),
                 .prediction = std::move(prediction),
                 .lower_bound_seconds = {},
+                .gap = {},
                 .notes = {}};
   }
-  if (best) return std::move(*best);
-  return Infeasible{.smallest_reached_bytes = smallest};
+  if (!best) {
+    return Infeasible{.smallest_reached = smallest, .lower_bound = lower_bound_on_peak(trace)};
+  }
+  best->truncated = proposal.truncated;
+  best->notes = std::move(proposal.notes);
+  best->lower_bound_seconds = lower_bound_seconds(trace, request);
+  const std::optional<double> step = best->prediction.figures.step_seconds;
+  if (best->lower_bound_seconds && step && *step > 0) {
+    best->gap = (*step - *best->lower_bound_seconds) / *step;
+  }
+  return std::move(*best);
 }
 
 }  // namespace tidemark

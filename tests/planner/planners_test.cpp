@@ -15,7 +15,8 @@ TEST_CASE("every planner keeps its budget and says the same twice", "[planner][p
   for (const Planner* planner : planners()) {
     for (const int blocks : {2, 3, 6}) {
       const BlockChain chain(blocks);
-      PlanRequest request{.budget_bytes = {}, .runs = find_blocks(chain.trace())};
+      PlanRequest request;
+      request.runs = find_blocks(chain.trace());
       for (const Bytes budget : {0, 400, 700, 10'000}) {
         request.budget_bytes = budget;
         const PlanOutcome outcome = run_planner(*planner, chain.trace(), request);
@@ -24,7 +25,10 @@ TEST_CASE("every planner keeps its budget and says the same twice", "[planner][p
           const PlanOutcome again = run_planner(*planner, chain.trace(), request);
           CHECK(std::get<Plan>(again).schedule == plan->schedule);
         } else {
-          CHECK(std::get<Infeasible>(outcome).smallest_reached_bytes > budget);
+          const auto& none = std::get<Infeasible>(outcome);
+          REQUIRE(none.smallest_reached);
+          CHECK(none.smallest_reached->bytes > budget);
+          CHECK(none.smallest_reached->bytes >= none.lower_bound.bytes);
         }
       }
     }
@@ -35,8 +39,8 @@ class Broken final : public Planner {
  public:
   std::string_view name() const override { return "broken"; }
   std::string_view description() const override { return ""; }
-  std::vector<Schedule> plan(const StepTrace&, const PlanRequest&) const override {
-    return {Schedule{}};
+  Proposal plan(const StepTrace&, const PlanRequest&) const override {
+    return {.schedules = {Schedule{}}, .truncated = false, .notes = {}};
   }
 };
 
@@ -44,6 +48,31 @@ TEST_CASE("a planner that breaks a rule is an internal error that names it", "[p
   const BlockChain chain(2);
   CHECK_THROWS_AS(run_planner(Broken(), chain.trace(), {}), InternalError);
   CHECK_THROWS_WITH(run_planner(Broken(), chain.trace(), {}), Catch::Contains("broken"));
+}
+
+TEST_CASE("a plan carries a bound and a gap that agree", "[planner]") {
+  const BlockChain chain(3);
+  const PlanOutcome outcome = run_planner(*planners().front(), chain.trace(), {});
+  const auto& plan = std::get<Plan>(outcome);
+  REQUIRE(plan.lower_bound_seconds);
+  REQUIRE(plan.gap);
+  // Keeping everything runs each operator once: there is nothing faster.
+  CHECK(*plan.lower_bound_seconds == Approx(*plan.prediction.figures.step_seconds));
+  CHECK(*plan.gap == Approx(0));
+}
+
+TEST_CASE("a limit without figures is refused", "[planner][negative]") {
+  const BlockChain chain(2);
+  PlanRequest request;
+  request.limit = Limit::reserved;
+  CHECK_THROWS_WITH(run_planner(*planners().front(), chain.trace(), request),
+                    Catch::Contains("reserved"));
+}
+
+TEST_CASE("no schedule of a chain can do with less than its largest operator", "[planner]") {
+  const BlockChain chain(2);
+  // Static 30; down_backward reads a gradient (40) and h (100) and makes another (100).
+  CHECK(lower_bound_on_peak(chain.trace()).bytes == 30 + 40 + 100 + 100);
 }
 
 }  // namespace
