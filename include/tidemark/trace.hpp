@@ -198,6 +198,10 @@ struct StepTrace {
 // caller and is never freed. Indexed by storage; cost: one pass over the operators.
 [[nodiscard]] std::vector<bool> static_storages(const StepTrace& trace);
 
+// False for what a step on a GPU keeps in the host's memory (Python's numbers, an optimizer's
+// counters): it counts in no peak of the device.
+[[nodiscard]] bool is_on_device(const StepTrace& trace, StorageId id);
+
 // Every broken rule of a trace, one sentence each, naming the operator or storage; empty: sound.
 // Checked once when a trace is loaded or recorded; everything behind it may rely on the rules:
 // ids in range, each storage created once and before its use, freed_after not before its last

@@ -37,7 +37,12 @@ class Simulation {
   }
 
  private:
+  [[nodiscard]] bool is_counted(const Instance& instance) const {
+    return instance.storage == no_storage || is_on_device(trace_, instance.storage);
+  }
+
   void add(const Instance& instance) {
+    if (!is_counted(instance)) return;
     if (instance.place == Place::device) {
       live_ += instance.bytes;
       by_term_[static_cast<std::size_t>(instance.term)] += instance.bytes;
@@ -47,6 +52,7 @@ class Simulation {
   }
 
   void remove(const Instance& instance) {
+    if (!is_counted(instance)) return;
     if (instance.place == Place::device) {
       live_ -= instance.bytes;
       by_term_[static_cast<std::size_t>(instance.term)] -= instance.bytes;
@@ -78,10 +84,10 @@ class Simulation {
     const Op& op = trace_.ops[index(run.op)];
     Bytes unnamed = 0;
     for (std::size_t i = 0; i < run.creates.size(); ++i) {
-      if (run.creates[i] == unnamed_instance) {
-        unnamed += trace_.storages[index(op.creates[i])].bytes;
-      } else {
+      if (run.creates[i] != unnamed_instance) {
         add(schedule_.instances[index(run.creates[i])]);
+      } else if (is_on_device(trace_, op.creates[i])) {
+        unnamed += trace_.storages[index(op.creates[i])].bytes;
       }
     }
     Bytes& unnamed_term = by_term_[static_cast<std::size_t>(term_of_unnamed(op))];

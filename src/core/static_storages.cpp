@@ -12,6 +12,12 @@ std::vector<bool> static_storages(const StepTrace& trace) {
   return is_static;
 }
 
+bool is_on_device(const StepTrace& trace, StorageId id) {
+  const bool is_gpu =
+      trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
+  return !is_gpu || !trace.storages[index(id)].device.starts_with("cpu");
+}
+
 bool is_executable(const StepTrace& trace) {
   for (const Op& op : trace.ops) {
     if (!op.call) return false;

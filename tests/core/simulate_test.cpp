@@ -42,6 +42,32 @@ std::vector<Bytes> levels_by_brute_force(const StepTrace& trace, const Schedule&
   return levels;
 }
 
+TEST_CASE("what a GPU's step keeps on the host counts in no peak of the device", "[simulate]") {
+  StepTrace trace;
+  const auto storage = [](Bytes bytes, Role role, const char* device) {
+    return Storage{
+        .bytes = bytes, .role = role, .name = "", .device = device, .freed_after = {}, .value = {}};
+  };
+  trace.storages = {storage(10, Role::input, ""), storage(4, Role::constant, "cpu"),
+                    storage(8, Role::activation, "cpu"), storage(100, Role::activation, "")};
+  Op op;
+  op.name = "aten::mul";
+  op.reads = {StorageId{0}, StorageId{1}};
+  op.creates = {StorageId{2}, StorageId{3}};
+  trace.ops = {op};
+  trace.keep = {StorageId{3}};
+  const auto figures = [&] {
+    const auto built = build_schedule(trace, {}, Setting{});
+    return simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+  };
+  trace.device.kind = DeviceKind::phantom;
+  REQUIRE(figures().static_bytes == 10);
+  REQUIRE(figures().live_peak_bytes == 110);
+  trace.device.kind = DeviceKind::cpu;
+  REQUIRE(figures().static_bytes == 14);
+  REQUIRE(figures().live_peak_bytes == 122);
+}
+
 TEST_CASE("an operator's outputs and workspace count beside its inputs", "[simulate]") {
   // in(10) -> a(100) with 7 of workspace; a dies; b(50) made from a.
   StepTrace trace;
