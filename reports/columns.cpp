@@ -150,6 +150,7 @@ void add_setting_columns(std::vector<Column>& all) {
   add("method", [](const Setting& setting) -> Cell { return std::string(name(setting.method)); });
   add("deepspeed_version",
       [](const Setting& setting) -> Cell { return to_string(setting.deepspeed_version); });
+  add("alloc_conf", [](const Setting& setting) -> Cell { return setting.alloc_conf; });
   add("segments", [](const Setting& setting) -> Cell { return segments_text(setting); });
 }
 
@@ -162,12 +163,14 @@ Cell seconds_or_nothing(const std::optional<double>& seconds) {
   return seconds ? Cell(Duration{*seconds, false}) : Cell();
 }
 
-constexpr std::array<FigureColumn, 6> byte_figures{{
+constexpr std::array<FigureColumn, 7> byte_figures{{
     {"live_peak_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.live_peak_bytes}; }},
     {"allocated_peak_bytes",
      [](const StepFigures& f) { return bytes_or_nothing(f.allocated_peak_bytes); }},
     {"reserved_peak_bytes",
      [](const StepFigures& f) { return bytes_or_nothing(f.reserved_peak_bytes); }},
+    {"first_reserved_peak_bytes",
+     [](const StepFigures& f) { return bytes_or_nothing(f.first_reserved_peak_bytes); }},
     {"host_peak_bytes", [](const StepFigures& f) -> Cell { return ByteCount{f.host_peak_bytes}; }},
     {"pinned_reserved_bytes",
      [](const StepFigures& f) { return bytes_or_nothing(f.pinned_reserved_bytes); }},

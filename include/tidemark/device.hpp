@@ -55,6 +55,7 @@ struct RecordedStep {
 struct ExecuteOptions {
   std::int32_t repeat = 1;   // measured executions; medians are reported
   std::int32_t warm_up = 1;  // executions before them
+  std::string alloc_conf;    // the setting's; matters to devices with a caching allocator only
 };
 
 // A step made ready for execution: its static values exist on the device.

@@ -41,6 +41,8 @@ struct Setting {
   bool profile = false;
   Method method = Method::reentrant;
   DeepSpeedVersion deepspeed_version{.major = 0, .minor = 19, .patch = 8};
+  // PYTORCH_ALLOC_CONF's value; empty: torch's defaults. Changes allocated and reserved bytes only.
+  std::string alloc_conf;
   // Names of the blocks in each segment; derived from the above by make_segments().
   std::vector<std::vector<std::string>> segments;
 

@@ -22,13 +22,15 @@ struct SweepAxes {
   std::int32_t model_parallel_size = 1;
   DeepSpeedVersion deepspeed_version{.major = 0, .minor = 19, .patch = 8};
   bool uneven = false;
+  std::vector<std::string> alloc_confs{""};  // values of PYTORCH_ALLOC_CONF
 
   bool operator==(const SweepAxes&) const = default;
 };
 
 // Every combination, each once and with its segments, in a fixed order: no checkpointing first,
-// then by method, count, partitioning, offload, contiguous buffers. Offload in a form that the
-// DeepSpeed version does not have is left out where another value of that axis remains.
+// then by method, count, partitioning, offload, contiguous buffers, allocator settings. Offload in
+// a form that the DeepSpeed version does not have is left out where another value of that axis
+// remains.
 [[nodiscard]] std::vector<Setting> expand(const SweepAxes& axes, const std::vector<BlockRun>& runs);
 
 // Keys of the block that --fix may name. Pins the axes to the config's values. Throws UsageError

@@ -146,13 +146,29 @@ struct Module {
   bool operator==(const Module&) const = default;
 };
 
+// Achieved bandwidths of copies between the device and the host, each direction alone, in bytes per
+// second.
+struct TransferRates {
+  double pinned_to_device = 0;
+  double pinned_to_host = 0;
+  double pageable_to_device = 0;
+  double pageable_to_host = 0;
+
+  bool operator==(const TransferRates&) const = default;
+};
+
 struct TraceDevice {
   DeviceKind kind = DeviceKind::unknown;
   std::string name;
   // Kernels choose their scratch by the number of threads; 0: not known.
   std::int32_t threads = 0;
-  // Achieved bandwidth of copies between the device and the host, bytes per second.
+  // Achieved bandwidth of copies, bytes per second; serves for all that transfer_rates do not know.
   std::optional<double> copy_bytes_per_second;
+  std::optional<TransferRates> transfer_rates;
+  // The device's memory as its runtime reports it, and what of it the context and libraries take
+  // outside the allocator.
+  std::optional<Bytes> memory_bytes;
+  std::optional<Bytes> context_bytes;
 
   bool operator==(const TraceDevice&) const = default;
 };

@@ -15,6 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What the caching allocator is told, and what it can take.
+SimulateOptions simulate_options(const StepTrace& trace, const Setting& setting) {
+  return {.allocator = parse_allocator_settings(setting.alloc_conf),
+          .device = {.total_bytes = trace.device.memory_bytes,
+                     .taken_bytes = trace.device.context_bytes.value_or(0)}};
+}
+
 class SweepRunner {
  public:
   SweepRunner(const SweepRequest& request, Execution* execution)
@@ -142,12 +149,17 @@ RowDetail SweepRunner::make_row(std::size_t i) const {
                         std::to_string(violations.front().step) + ": " +
                         violations.front().message);
   }
-  Prediction prediction = simulate(request_.trace, valid.schedule);
+  Prediction prediction =
+      simulate(request_.trace, valid.schedule, simulate_options(request_.trace, setting));
   detail.row.notes = std::move(valid.notes);
   detail.row.predicted = prediction.figures;
   detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);
   detail.predicted = std::move(prediction.timeline);
   detail.schedule = std::move(valid.schedule);
+  if (prediction.out_of_memory) {
+    detail.row.status = Status::out_of_memory;
+    detail.row.notes.insert(detail.row.notes.begin(), *prediction.out_of_memory);
+  }
   if (execution_ != nullptr) execute_row(detail.schedule, detail);
   return detail;
 }
@@ -155,11 +167,13 @@ RowDetail SweepRunner::make_row(std::size_t i) const {
 void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) const {
   SweepRow& row = detail.row;
   try {
-    Measurement measurement = execution_->execute(schedule, request_.execute);
+    ExecuteOptions options = request_.execute;
+    options.alloc_conf = row.setting.alloc_conf;
+    Measurement measurement = execution_->execute(schedule, options);
     row.gradients = measurement.gradients;
     row.notes.insert(row.notes.end(), measurement.notes.begin(), measurement.notes.end());
+    row.status = measurement.out_of_memory ? Status::out_of_memory : Status::ok;
     if (measurement.out_of_memory) {
-      row.status = Status::out_of_memory;
       row.notes.insert(row.notes.begin(), *measurement.out_of_memory);
     }
     row.measured = MeasuredFigures{.figures = measurement.figures,

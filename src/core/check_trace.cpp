@@ -44,6 +44,7 @@ class TraceChecker {
   }
 
   void check_storages();
+  void check_allocations(std::size_t o, const std::vector<AllocationEvent>& events);
   void check_op(std::size_t o);
   void check_ids(std::size_t o, const std::vector<StorageId>& ids, const char* list);
   void check_view(std::size_t o, const TensorView& view);
@@ -111,6 +112,34 @@ void TraceChecker::check_value(std::size_t o, const CallValue& value) {
   }
 }
 
+// Each is for a created storage or a temporary, and frees what it allocated before.
+void TraceChecker::check_allocations(std::size_t o, const std::vector<AllocationEvent>& events) {
+  const std::vector<StorageId>& creates = trace_.ops[o].creates;
+  std::vector<char> is_alive(creates.size() + events.size(), 0);
+  for (const AllocationEvent& event : events) {
+    std::size_t place = 0;
+    if (event.storage != no_storage) {
+      const auto found = std::find(creates.begin(), creates.end(), event.storage);
+      if (found == creates.end()) {
+        return report(title(o) + " allocates for " + number(event.storage) +
+                      ", which it does not create");
+      }
+      place = static_cast<std::size_t>(found - creates.begin());
+    } else {
+      if (event.temporary < 0 || static_cast<std::size_t>(event.temporary) >= events.size()) {
+        return report(title(o) + " numbers its temporaries beyond the number of its allocations");
+      }
+      place = creates.size() + static_cast<std::size_t>(event.temporary);
+    }
+    if (event.bytes < 0) report(title(o) + " allocates a negative size");
+    if ((is_alive[place] != 0) != event.is_free) {
+      return report(title(o) + (event.is_free ? " frees what it has not allocated"
+                                              : " allocates twice without a free between"));
+    }
+    is_alive[place] = event.is_free ? 0 : 1;
+  }
+}
+
 void TraceChecker::check_op(std::size_t o) {
   const Op& op = trace_.ops[o];
   check_ids(o, op.reads, "reads");
@@ -134,6 +163,7 @@ void TraceChecker::check_op(std::size_t o) {
       report(title(o) + " is the derivative of something that is no forward operator");
     }
   }
+  if (op.allocations) check_allocations(o, *op.allocations);
   if (!op.call) return;
   for (const CallValue& value : op.call->arguments) check_value(o, value);
   for (const CallValue& value : op.call->results) check_value(o, value);

@@ -293,6 +293,7 @@ std::string describe(const Setting& setting) {
   if (!is_plain && setting.method != Method::reentrant) {
     text += ", " + std::string(name(setting.method));
   }
+  if (!setting.alloc_conf.empty()) text += ", " + setting.alloc_conf;
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "allocator_replay.hpp"
 #include "tidemark/prediction.hpp"
 
 namespace tidemark {
@@ -120,12 +121,13 @@ class Simulation {
     // A side queue's copy needs what compute has made so far.
     double& clock = clocks_[static_cast<std::size_t>(copy.queue)];
     clock = std::max(clock, clocks_[static_cast<std::size_t>(Queue::compute)]);
-    transfer(copy.queue, copy.bytes);
+    transfer(copy.queue, copy.bytes, bandwidth(copy));
   }
 
   void apply(const Collective& collective) {
     sample(std::nullopt);
-    transfer(Queue::compute, schedule_.instances[index(collective.output)].bytes);
+    transfer(Queue::compute, schedule_.instances[index(collective.output)].bytes,
+             trace_.device.copy_bytes_per_second);
   }
 
   void apply(const Wait& wait) {
@@ -135,9 +137,20 @@ class Simulation {
     step_end_[step_] = clock;
   }
 
-  void transfer(Queue queue, Bytes bytes) {
+  [[nodiscard]] std::optional<double> bandwidth(const Copy& copy) const {
+    const Place from = schedule_.instances[index(copy.from)].place;
+    const Place to = schedule_.instances[index(copy.to)].place;
+    if (const auto& rates = trace_.device.transfer_rates) {
+      if (from == Place::host_pinned) return rates->pinned_to_device;
+      if (from == Place::host_pageable) return rates->pageable_to_device;
+      if (to == Place::host_pinned) return rates->pinned_to_host;
+      if (to == Place::host_pageable) return rates->pageable_to_host;
+    }
+    return trace_.device.copy_bytes_per_second;
+  }
+
+  void transfer(Queue queue, Bytes bytes, std::optional<double> bandwidth) {
     prediction_.figures.transfer_bytes += bytes;
-    const std::optional<double> bandwidth = trace_.device.copy_bytes_per_second;
     if (!bandwidth) has_transfer_times_ = false;
     const double duration = bandwidth ? static_cast<double>(bytes) / *bandwidth : 0;
     transfer_seconds_ += duration;
@@ -182,8 +195,19 @@ class Simulation {
 
 }  // namespace
 
-Prediction simulate(const StepTrace& trace, const Schedule& schedule) {
-  return Simulation(trace, schedule).run();
+Prediction simulate(const StepTrace& trace, const Schedule& schedule,
+                    const SimulateOptions& options) {
+  Prediction prediction = Simulation(trace, schedule).run();
+  prediction.figures.pinned_reserved_bytes = replay_pinned_pool(trace, schedule);
+  if (auto levels = replay_allocator(trace, schedule, options)) {
+    prediction.figures.allocated_peak_bytes = levels->allocated_peak;
+    prediction.figures.reserved_peak_bytes = levels->reserved_peak;
+    prediction.figures.first_reserved_peak_bytes = levels->first_reserved_peak;
+    prediction.timeline.allocated_bytes = std::move(levels->allocated);
+    prediction.timeline.reserved_bytes = std::move(levels->reserved);
+    prediction.out_of_memory = std::move(levels->out_of_memory);
+  }
+  return prediction;
 }
 
 }  // namespace tidemark

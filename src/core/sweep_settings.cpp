@@ -31,6 +31,13 @@ bool exists(const Setting& setting) {
   return !setting.partition_activations && setting.deepspeed_version >= first_async_version;
 }
 
+void expand_allocators(const SweepAxes& axes, Setting setting, std::vector<Setting>& settings) {
+  for (const std::string& conf : axes.alloc_confs) {
+    setting.alloc_conf = conf;
+    settings.push_back(setting);
+  }
+}
+
 // The combinations of one count and one method.
 void expand_storage(const SweepAxes& axes, Setting setting, std::vector<Setting>& settings) {
   for (const bool partition : axes.partition_activations) {
@@ -41,7 +48,7 @@ void expand_storage(const SweepAxes& axes, Setting setting, std::vector<Setting>
       if (!exists(setting) && !is_only_form) continue;
       for (const bool contiguous : axes.contiguous_memory_optimization) {
         setting.contiguous_memory_optimization = contiguous;
-        settings.push_back(setting);
+        expand_allocators(axes, setting, settings);
       }
     }
   }
@@ -64,7 +71,7 @@ std::vector<Setting> expand(const SweepAxes& axes, const std::vector<BlockRun>& 
   base.method = axes.methods.front();
   std::vector<Setting> settings;
   const bool has_plain = std::find(counts.begin(), counts.end(), std::nullopt) != counts.end();
-  if (has_plain) settings.push_back(base);
+  if (has_plain) expand_allocators(axes, base, settings);
   for (const Method method : axes.methods) {
     for (const std::optional<std::int32_t>& k : counts) {
       if (!k) continue;
@@ -108,6 +115,7 @@ OwnSetting own_setting(const ActivationCheckpointing& block, const SweepAxes& ax
                                        axes.deepspeed_version),
                  .assumed = {}};
   own.setting.uneven = axes.uneven;
+  own.setting.alloc_conf = axes.alloc_confs.front();
   const bool uses_checkpoints = block.partition_activations || block.cpu_checkpointing;
   const bool is_refused_anyway = block.contiguous_memory_optimization;
   if (!own.setting.number_checkpoints && uses_checkpoints && !is_refused_anyway && !runs.empty()) {

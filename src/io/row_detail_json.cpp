@@ -17,6 +17,8 @@ OrderedJson timeline_to_json(const std::optional<MemoryTimeline>& timeline) {
   OrderedJson json;
   json["live_bytes"] = timeline->live_bytes;
   json["host_bytes"] = timeline->host_bytes;
+  json["allocated_bytes"] = timeline->allocated_bytes;
+  json["reserved_bytes"] = timeline->reserved_bytes;
   return json;
 }
 
@@ -24,11 +26,18 @@ std::vector<Bytes> read_levels(const JsonCursor& json) {
   return json.list<Bytes>([](const JsonCursor& level) { return level.bytes(); });
 }
 
+std::vector<Bytes> find_levels(const JsonCursor& json, const char* key) {
+  const auto found = json.find(key);
+  return found ? read_levels(*found) : std::vector<Bytes>{};
+}
+
 std::optional<MemoryTimeline> read_timeline(const JsonCursor& root, const char* key) {
   const auto found = root.find(key);
   if (!found) return std::nullopt;
   return MemoryTimeline{.live_bytes = read_levels(found->at("live_bytes")),
-                        .host_bytes = read_levels(found->at("host_bytes"))};
+                        .host_bytes = read_levels(found->at("host_bytes")),
+                        .allocated_bytes = find_levels(*found, "allocated_bytes"),
+                        .reserved_bytes = find_levels(*found, "reserved_bytes")};
 }
 
 }  // namespace

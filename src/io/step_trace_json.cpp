@@ -19,6 +19,18 @@ constexpr std::size_t phase_count = 3;
 constexpr std::size_t device_kind_count = 4;
 constexpr const char* format_name = "tidemark.step";
 
+constexpr std::array<std::pair<const char*, double TransferRates::*>, 4> transfer_fields{
+    {{"pinned_to_device", &TransferRates::pinned_to_device},
+     {"pinned_to_host", &TransferRates::pinned_to_host},
+     {"pageable_to_device", &TransferRates::pageable_to_device},
+     {"pageable_to_host", &TransferRates::pageable_to_host}}};
+
+double read_rate(const JsonCursor& json) {
+  const double rate = json.number();
+  if (!(rate > 0)) json.fail("is not positive");
+  return rate;
+}
+
 template <typename Id>
 OrderedJson ids_to_json(const std::vector<Id>& ids) {
   OrderedJson json = OrderedJson::array();
@@ -232,6 +244,13 @@ OrderedJson to_json(const TraceDevice& device) {
   OrderedJson json{{"kind", name(device.kind)}, {"name", device.name}};
   if (device.threads > 0) json["threads"] = device.threads;
   if (device.copy_bytes_per_second) json["copy_bytes_per_second"] = *device.copy_bytes_per_second;
+  if (device.transfer_rates) {
+    for (const auto& [key, rate] : transfer_fields) {
+      json["transfer_rates"][key] = (*device.transfer_rates).*rate;
+    }
+  }
+  if (device.memory_bytes) json["memory_bytes"] = *device.memory_bytes;
+  if (device.context_bytes) json["context_bytes"] = *device.context_bytes;
   return json;
 }
 
@@ -242,9 +261,16 @@ TraceDevice read_device(const JsonCursor& json) {
   if (const auto field = json.find("name")) device.name = field->string();
   if (const auto field = json.find("threads")) device.threads = field->small_integer(0);
   if (const auto field = json.find("copy_bytes_per_second")) {
-    device.copy_bytes_per_second = field->number();
-    if (!(*device.copy_bytes_per_second > 0)) field->fail("is not positive");
+    device.copy_bytes_per_second = read_rate(*field);
   }
+  if (const auto field = json.find("transfer_rates")) {
+    device.transfer_rates.emplace();
+    for (const auto& [key, rate] : transfer_fields) {
+      (*device.transfer_rates).*rate = read_rate(field->at(key));
+    }
+  }
+  if (const auto field = json.find("memory_bytes")) device.memory_bytes = field->bytes();
+  if (const auto field = json.find("context_bytes")) device.context_bytes = field->bytes();
   return device;
 }
 

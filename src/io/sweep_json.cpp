@@ -30,6 +30,7 @@ OrderedJson figures_to_json(const StepFigures& figures) {
   OrderedJson json{{"live_peak_bytes", figures.live_peak_bytes},
                    {"allocated_peak_bytes", or_null(figures.allocated_peak_bytes)},
                    {"reserved_peak_bytes", or_null(figures.reserved_peak_bytes)},
+                   {"first_reserved_peak_bytes", or_null(figures.first_reserved_peak_bytes)},
                    {"host_peak_bytes", figures.host_peak_bytes},
                    {"pinned_reserved_bytes", or_null(figures.pinned_reserved_bytes)},
                    {"static_bytes", figures.static_bytes},
@@ -78,6 +79,7 @@ StepFigures read_figures(const JsonCursor& json) {
   figures.live_peak_bytes = json.at("live_peak_bytes").bytes();
   figures.allocated_peak_bytes = find_bytes(json, "allocated_peak_bytes");
   figures.reserved_peak_bytes = find_bytes(json, "reserved_peak_bytes");
+  figures.first_reserved_peak_bytes = find_bytes(json, "first_reserved_peak_bytes");
   figures.host_peak_bytes = json.at("host_peak_bytes").bytes();
   figures.pinned_reserved_bytes = find_bytes(json, "pinned_reserved_bytes");
   figures.static_bytes = json.at("static_bytes").bytes();
@@ -103,6 +105,7 @@ OrderedJson setting_to_json(const Setting& setting) {
   json["model_parallel_size"] = setting.model_parallel_size;
   json["method"] = name(setting.method);
   json["deepspeed_version"] = to_string(setting.deepspeed_version);
+  json["alloc_conf"] = setting.alloc_conf;
   json["segments"] = setting.segments;
   return json;
 }
@@ -132,6 +135,7 @@ Setting read_setting(const JsonCursor& json) {
   setting.method =
       json.at("method").enumeration<Method>(2, [](Method value) { return name(value); });
   setting.deepspeed_version = read_version(json.at("deepspeed_version"));
+  if (const auto conf = json.find("alloc_conf")) setting.alloc_conf = conf->string();
   setting.segments =
       json.at("segments").list<std::vector<std::string>>([](const JsonCursor& segment) {
         return segment.strings();

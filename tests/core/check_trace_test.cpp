@@ -49,6 +49,31 @@ TEST_CASE("each broken rule is one sentence that names the culprit", "[check_tra
              Catch::Contains("past the end"));
 }
 
+TEST_CASE("an operator's allocations are its own, and freed once", "[check_trace]") {
+  const auto judged = [](std::vector<AllocationEvent> events) {
+    StepTrace trace = BlockChain(2).trace();
+    for (AllocationEvent& event : events) {
+      if (event.storage == StorageId{0}) event.storage = trace.ops[1].creates[0];
+    }
+    trace.ops[1].allocations = std::move(events);
+    const std::vector<std::string> sentences = check_trace(trace);
+    return sentences.empty() ? std::string() : sentences.front();
+  };
+  const StorageId created{0};  // stands for the one that the operator creates
+  const AllocationEvent make{.is_free = false, .bytes = 8, .storage = no_storage, .temporary = 0};
+  const AllocationEvent drop{.is_free = true, .bytes = 8, .storage = no_storage, .temporary = 0};
+  CHECK(judged({make, {.is_free = false, .bytes = 100, .storage = created}, drop}).empty());
+  CHECK(judged({make, drop, make}).empty());
+  CHECK_THAT(judged({drop}), Catch::Contains("frees what it has not allocated"));
+  CHECK_THAT(judged({make, make}), Catch::Contains("allocates twice"));
+  CHECK_THAT(judged({{.is_free = false, .bytes = 8, .storage = StorageId{1}}}),
+             Catch::Contains("storage 1, which it does not create"));
+  CHECK_THAT(judged({{.is_free = false, .bytes = 8, .storage = no_storage, .temporary = 7}}),
+             Catch::Contains("numbers its temporaries beyond"));
+  CHECK_THAT(judged({{.is_free = false, .bytes = -8, .storage = created}}),
+             Catch::Contains("negative size"));
+}
+
 TEST_CASE("the fingerprint depends on what decides bytes and on nothing else", "[fingerprint]") {
   const std::string original = fingerprint(BlockChain(2).trace());
   CHECK(original.size() == 32);

@@ -57,7 +57,10 @@ RowDetail sample_detail() {
   detail.fingerprint = "0123";
   detail.row = test::sample_yours();
   detail.schedule = every_step();
-  detail.predicted = MemoryTimeline{.live_bytes = {1, 2, 3}, .host_bytes = {0, 0, 9}};
+  detail.predicted = MemoryTimeline{.live_bytes = {1, 2, 3},
+                                    .host_bytes = {0, 0, 9},
+                                    .allocated_bytes = {512, 512, 1024},
+                                    .reserved_bytes = {2048, 2048, 2048}};
   return detail;
 }
 

@@ -73,8 +73,16 @@ TEST_CASE("the file holds the documented fields in the documented order", "[step
 
 TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
   StepTrace trace = smallest_trace();
-  trace.device = {
-      .kind = DeviceKind::cpu, .name = "c", .threads = 2, .copy_bytes_per_second = 1.5e9};
+  trace.device = {.kind = DeviceKind::cpu,
+                  .name = "c",
+                  .threads = 2,
+                  .copy_bytes_per_second = 1.5e9,
+                  .transfer_rates = TransferRates{.pinned_to_device = 1,
+                                                  .pinned_to_host = 2,
+                                                  .pageable_to_device = 3,
+                                                  .pageable_to_host = 4.5},
+                  .memory_bytes = 1000,
+                  .context_bytes = 10};
   trace.groups = {{0, 1}};
   trace.modules = {{"blocks.0", "Block"}};
   trace.storages[0].device = "cpu";
@@ -101,7 +109,10 @@ TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
                                                .is_negated = false}}};
   const std::string text = format_step_trace(trace);
   for (const char* part :
-       {R"("device":{"kind":"cpu","name":"c","threads":2,"copy_bytes_per_second":1500000000.0})",
+       {R"("device":{"kind":"cpu","name":"c","threads":2,"copy_bytes_per_second":1500000000.0,)"
+        R"("transfer_rates":{"pinned_to_device":1.0,"pinned_to_host":2.0,)"
+        R"("pageable_to_device":3.0,"pageable_to_host":4.5},)"
+        R"("memory_bytes":1000,"context_bytes":10})",
         R"("groups":[[0,1]])", R"("modules":[{"path":"blocks.0","class":"Block"}])",
         R"("name":"w","device":"cpu","value":"AAAA)", R"("phase":"forward","module":"blocks.0",)",
         R"("allocations":[{"allocate":4,"storage":1},{"allocate":9,"temporary":0},)"

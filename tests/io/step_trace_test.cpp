@@ -119,7 +119,8 @@ TEST_CASE("a broken trace is refused in one sentence", "[step_trace][mutation]")
       // What was read must bear everything that is done with a trace.
       const StepTrace trace = parse_step_trace("s.json", broken);
       (void)fingerprint(trace);
-      auto built = build_schedule(trace, find_blocks(trace), {.number_checkpoints = 2, .segments = {}});
+      auto built =
+          build_schedule(trace, find_blocks(trace), {.number_checkpoints = 2, .segments = {}});
       if (auto* valid = std::get_if<BuiltSchedule>(&built)) (void)simulate(trace, valid->schedule);
     });
     refused += is_read ? 0 : 1;

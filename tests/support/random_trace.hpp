@@ -49,6 +49,9 @@ class RandomTrace {
                      .threads = static_cast<std::int32_t>(below(65)),
                      .copy_bytes_per_second = {}};
     if (chance()) trace_.device.copy_bytes_per_second = 1 + std::abs(real());
+    if (chance()) trace_.device.transfer_rates = TransferRates{1, 2, 3, 1 + std::abs(real())};
+    if (chance()) trace_.device.memory_bytes = static_cast<Bytes>(below(1U << 30));
+    if (chance()) trace_.device.context_bytes = static_cast<Bytes>(below(1U << 20));
     trace_.world_size = static_cast<std::int32_t>(1 + below(4));
     trace_.rank = static_cast<std::int32_t>(below(static_cast<std::size_t>(trace_.world_size)));
     if (chance()) trace_.groups = {{0}, {0, 1}, {}};
