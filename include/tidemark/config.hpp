@@ -1,12 +1,11 @@
-// A DeepSpeed configuration file, as DeepSpeed reads it, and what it would do with it.
+// A DeepSpeed configuration file, as DeepSpeed reads it. What DeepSpeed would do with it: lint.hpp.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "tidemark/hjson.hpp"
 #include "tidemark/setting.hpp"
 
 namespace tidemark {
@@ -24,25 +23,18 @@ struct ActivationCheckpointing {
   bool operator==(const ActivationCheckpointing&) const = default;
 };
 
-enum class Severity : std::uint8_t { note, warning, error };
-
-// Something that DeepSpeed would silently ignore, misread or fail on later.
-struct ConfigFinding {
-  std::string id;  // "unknown-key"; stable, listed in the README
-  Severity severity = Severity::warning;
-  std::string key;      // "activation_checkpointing.number_checkpoints"
-  std::string message;  // what DeepSpeed does with it, in one sentence
-  std::string remedy;
-  bool operator==(const ConfigFinding&) const = default;
-};
-
 struct Config {
   std::string path;
   std::string text;  // the file, byte for byte
-  bool has_block = false;
+  HjsonObject root;
   ActivationCheckpointing activation_checkpointing;
-  std::vector<ConfigFinding> findings;
 };
+
+// The block as it stands in the file; nullptr: the file has none.
+[[nodiscard]] const HjsonMember* find_block(const Config& config);
+
+// Python's truth: what DeepSpeed's "if flag:" makes of a value.
+[[nodiscard]] bool is_truthy(const HjsonValue& value);
 
 // Parses as DeepSpeed does (hjson: comments, trailing commas, unquoted keys; duplicate keys
 // refused). `path` is for messages. Throws InputError with line and column where DeepSpeed's own

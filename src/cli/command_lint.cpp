@@ -1,71 +1,98 @@
 #include "command_lint.hpp"
 
 #include <algorithm>
-#include <array>
-#include <nlohmann/json.hpp>
+#include <filesystem>
 #include <ostream>
+#include <variant>
 
+#include "lint_output.hpp"
 #include "options.hpp"
+#include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/lint.hpp"
 
 namespace tidemark {
 
 namespace {
 
-std::string_view name(Severity severity) {
-  static constexpr std::array<std::string_view, 3> names{"note", "warning", "error"};
-  return names.at(static_cast<std::size_t>(severity));
+namespace po = boost::program_options;
+
+po::options_description describe_options() {
+  po::options_description options("options");
+  options.add_options()("trace", po::value<std::string>(),
+                        "recorded step (.json.gz, or a sweep's folder) for the rules that need "
+                        "numbers")("blocks", po::value<std::string>(),
+                                   "pattern of module paths that are the blocks")(
+      "model-parallel-size", po::value<std::int32_t>(), "ranks that share a checkpoint")(
+      "checkpoints", po::value<std::int32_t>(),
+      "checkpoints that your code makes between two backward passes")(
+      "sequence-parallel", "the ranks' inputs differ, as under Megatron's sequence parallelism")(
+      "deepspeed-version", po::value<std::string>()->default_value("0.19.8"),
+      "whose behaviour is meant")(
+      "target", po::value<std::string>()->default_value("deepspeed"),
+      "whose training loop reads the file: deepspeed, hf, accelerate, lightning or "
+      "megatron-deepspeed")("json", "print JSON")("sarif", "print SARIF 2.1.0 for code scanning");
+  return options;
 }
 
-void print_json(const Config& config, std::ostream& out) {
-  const ActivationCheckpointing& block = config.activation_checkpointing;
-  nlohmann::ordered_json json;
-  nlohmann::ordered_json& keys = json["config"];
-  keys["partition_activations"] = block.partition_activations;
-  keys["number_checkpoints"] = nullptr;
-  if (block.number_checkpoints) keys["number_checkpoints"] = *block.number_checkpoints;
-  keys["contiguous_memory_optimization"] = block.contiguous_memory_optimization;
-  keys["synchronize_checkpoint_boundary"] = block.synchronize_checkpoint_boundary;
-  keys["profile"] = block.profile;
-  keys["cpu_checkpointing"] = block.cpu_checkpointing;
-  json["findings"] = nlohmann::ordered_json::array();
-  for (const ConfigFinding& finding : config.findings) {
-    nlohmann::ordered_json entry;
-    entry["id"] = finding.id;
-    entry["severity"] = name(finding.severity);
-    entry["key"] = finding.key;
-    entry["message"] = finding.message;
-    entry["remedy"] = finding.remedy;
-    json["findings"].push_back(std::move(entry));
-  }
-  out << json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+std::optional<std::int32_t> positive(const po::variables_map& given, const std::string& name) {
+  const auto value = option<std::int32_t>(given, name);
+  if (value && *value < 1) throw UsageError("--" + name + " takes a positive number");
+  return value;
 }
 
-void print_text(const Config& config, std::ostream& out) {
-  for (const ConfigFinding& finding : config.findings) {
-    out << config.path << ": " << name(finding.severity) << ": " << finding.key << ": "
-        << finding.message << ". " << finding.remedy << " [" << finding.id << "]\n";
+std::optional<LintStep> open_step(const po::variables_map& given) {
+  const auto trace = option<std::string>(given, "trace");
+  if (!trace) return std::nullopt;
+  std::filesystem::path path = *trace;
+  if (std::filesystem::is_directory(path)) path /= "step.json.gz";
+  ModelInput input = read_model(path.string());
+  auto* step = std::get_if<StepTrace>(&input);
+  if (step == nullptr) {
+    throw InputError(path.string(), "",
+                     "is a program, not a recorded step; record it first: tidemark record " +
+                         path.string() + " -o step.json.gz");
   }
-  if (config.findings.empty()) out << config.path << ": nothing to report\n";
+  std::vector<BlockRun> runs = find_blocks(*step, option<std::string>(given, "blocks"));
+  return LintStep{.trace = std::move(*step), .runs = std::move(runs)};
 }
 
 }  // namespace
 
 ExitCode run_lint(const Arguments& arguments, const Streams& streams) {
-  boost::program_options::options_description options("options");
-  options.add_options()("json", "print JSON");
-  const auto given = parse_options("lint", "CONFIG is a DeepSpeed configuration file.", options,
-                                   {"CONFIG"}, arguments, streams);
+  const auto given = parse_options("lint", "CONFIG is a DeepSpeed configuration file.",
+                                   describe_options(), {"CONFIG"}, arguments, streams);
   if (!given) return ExitCode::done;
+  const auto version = deepspeed_version_from_text((*given)["deepspeed-version"].as<std::string>());
+  if (!version) throw UsageError("--deepspeed-version takes a version such as 0.19.8");
+  const auto target = static_cast<LintTarget>(
+      choose("target", (*given)["target"].as<std::string>(),
+             {"deepspeed", "hf", "accelerate", "lightning", "megatron-deepspeed"}));
+  if (given->count("json") + given->count("sarif") > 1) {
+    throw UsageError("--json and --sarif are two forms of one output; give one of them");
+  }
+  const auto model_parallel_size = positive(*given, "model-parallel-size");
+  const auto checkpoints = positive(*given, "checkpoints");
   const Config config = read_config((*given)["CONFIG"].as<std::string>());
+  const std::optional<LintStep> step = open_step(*given);
+  const std::vector<LintFinding> findings =
+      lint({.config = config,
+            .target = target,
+            .deepspeed_version = *version,
+            .model_parallel_size = model_parallel_size,
+            .checkpoints = checkpoints,
+            .sequence_parallel = given->count("sequence-parallel") != 0,
+            .step = step ? &*step : nullptr});
   if (given->count("json") != 0) {
-    print_json(config, streams.out);
+    print_lint_json(config, findings, streams.out);
+  } else if (given->count("sarif") != 0) {
+    print_lint_sarif(config, findings, streams.out);
   } else {
-    print_text(config, streams.out);
+    print_lint_text(config, findings, streams.out);
   }
   const bool has_error =
-      std::any_of(config.findings.begin(), config.findings.end(),
-                  [](const ConfigFinding& f) { return f.severity == Severity::error; });
+      std::any_of(findings.begin(), findings.end(),
+                  [](const LintFinding& finding) { return finding.severity == Severity::error; });
   return has_error ? ExitCode::failed : ExitCode::done;
 }
 

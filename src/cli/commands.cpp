@@ -69,7 +69,7 @@ std::span<const Command> commands() {
        run_sweep_command},
       {"report", "print a sweep's result in another format", run_report},
       {"lint", "what DeepSpeed would do with a configuration", run_lint},
-      {"list", "planners and formats", run_list},
+      {"list", "planners, formats and lint rules", run_list},
   }};
   return all;
 }

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "hjson.hpp"
+#include "tidemark/hjson.hpp"
 #include "tidemark/config.hpp"
 
 namespace tidemark {

@@ -1,4 +1,4 @@
-#include "hjson.hpp"
+#include "tidemark/hjson.hpp"
 
 #include <algorithm>
 #include <charconv>

@@ -147,7 +147,46 @@ TEST_CASE("lint prints the six keys and fails on errors", "[cli]") {
   CHECK(run({"lint", folder / "bad.json"}).code == ExitCode::failed);
 }
 
-TEST_CASE("list names every planner and format", "[cli]") {
+TEST_CASE("lint prints SARIF that points at the key", "[cli]") {
+  const TemporaryFolder folder;
+  write_file(folder / "c.json",
+             "{\n  \"train_batch_size\": 1,\n  \"activation_checkpointing\": {\n    "
+             "\"profile\": true\n  }\n}\n");
+  const auto sarif = nlohmann::json::parse(run({"lint", folder / "c.json", "--sarif"}).out);
+  CHECK(sarif["version"] == "2.1.0");
+  const auto& rules = sarif["runs"][0]["tool"]["driver"]["rules"];
+  CHECK(rules[0]["id"] == "inert");
+  CHECK(rules[0]["helpUri"] == "https://github.com/deepspeedai/DeepSpeed/issues/5704");
+  bool is_found = false;
+  for (const auto& result : sarif["runs"][0]["results"]) {
+    CHECK(rules[result["ruleIndex"].get<std::size_t>()]["id"] == result["ruleId"]);
+    if (result["ruleId"] != "costs-time") continue;
+    is_found = true;
+    CHECK(result["level"] == "warning");
+    const auto& region = result["locations"][0]["physicalLocation"]["region"];
+    CHECK(region["startLine"] == 4);
+    CHECK(region["startColumn"] == 5);
+    CHECK(region["endColumn"] == 14);  // behind "profile" and its quotes
+  }
+  CHECK(is_found);
+}
+
+TEST_CASE("lint takes numbers from a recorded step or a sweep's folder", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string trace = saved_chain(folder);
+  write_file(
+      folder / "c.json",
+      "{\"train_batch_size\": 1, \"activation_checkpointing\": {\"number_checkpoints\": 1}}");
+  const Outcome from_trace = run({"lint", folder / "c.json", "--trace", trace});
+  CHECK_THAT(from_trace.out, Catch::Contains("larger-segments-raise-peak"));
+  REQUIRE(run({"sweep", trace, "-o", folder / "out"}).code == ExitCode::done);
+  CHECK(run({"lint", folder / "c.json", "--trace", folder / "out"}).out == from_trace.out);
+  CHECK(run({"lint", folder / "c.json", "--target", "jax"}).code == ExitCode::wrong_usage);
+  CHECK(run({"lint", folder / "c.json", "--json", "--sarif"}).code == ExitCode::wrong_usage);
+}
+
+TEST_CASE("list names every planner, format and rule", "[cli]") {
+  CHECK_THAT(run({"list", "rules"}).out, Catch::Contains("contiguous-overflow  error: "));
   CHECK_THAT(run({"list", "planners"}).out, Catch::Contains("keep-all"));
   CHECK_THAT(run({"list", "formats"}).out, Catch::Contains("markdown"));
 }

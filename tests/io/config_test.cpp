@@ -30,27 +30,15 @@ ActivationCheckpointing read_block(const std::string& text) {
   return parse_config("c.json", text).activation_checkpointing;
 }
 
-std::vector<std::string> ids(const std::string& text) {
-  std::vector<std::string> found;
-  for (const ConfigFinding& finding : parse_config("c.json", text).findings)
-    found.push_back(finding.id);
-  return found;
-}
-
-bool has(const std::string& text, const std::string& id) {
-  const auto found = ids(text);
-  return std::find(found.begin(), found.end(), id) != found.end();
-}
-
 TEST_CASE("a missing key and a missing block take DeepSpeed's defaults", "[config]") {
   CHECK(read_block("{}") == ActivationCheckpointing{});
   CHECK(read_block(R"({"activation_checkpointing": {}})") == ActivationCheckpointing{});
-  CHECK_FALSE(parse_config("c.json", "{}").has_block);
+  CHECK(find_block(parse_config("c.json", "{}")) == nullptr);
 }
 
 TEST_CASE("comments, trailing commas and unquoted keys are taken as hjson takes them", "[config]") {
   const Config config = parse_config("c.json", commented);
-  CHECK(config.has_block);
+  CHECK(find_block(config) != nullptr);
   CHECK(config.activation_checkpointing == ActivationCheckpointing{});
   const auto block =
       read_block("activation_checkpointing: {profile: true\n number_checkpoints: 3}");
@@ -64,7 +52,7 @@ TEST_CASE("duplicate keys are refused as DeepSpeed refuses them", "[config]") {
       Catch::Contains("Duplicate keys in DeepSpeed config: ['a']") && Catch::Contains("line 1"));
 }
 
-TEST_CASE("values of another type are taken by Python's truth and reported", "[config]") {
+TEST_CASE("values of another type are taken by Python's truth", "[config]") {
   const auto flag = [](const std::string& value) {
     return read_block(R"({"activation_checkpointing": {"profile": )" + value + "\n}}").profile;
   };
@@ -73,31 +61,6 @@ TEST_CASE("values of another type are taken by Python's truth and reported", "[c
   CHECK_FALSE(flag("0"));
   CHECK_FALSE(flag("null"));
   CHECK_FALSE(flag("\"\""));
-  CHECK(has(R"({"activation_checkpointing": {"profile": "false"}})", "flag-type"));
-  CHECK(has(R"({"activation_checkpointing": {"number_checkpoints": 2.5}})", "number-type"));
-  CHECK(has(R"({"activation_checkpointing": {"number_checkpoints": 0}})", "number-not-positive"));
-  CHECK(has(R"({"activation_checkpointing": null})", "block-type"));
-}
-
-TEST_CASE("what DeepSpeed would ignore or choke on is a finding", "[config]") {
-  CHECK(has(R"({"activation_checkpointing": {"partitioned_activations": true}})", "unknown-key"));
-  CHECK(has(R"({"activation_checkpoint": {}})", "misplaced-block"));
-  CHECK(has(R"({"session_params": {"activation_checkpointing": {}}})", "misplaced-block"));
-  CHECK(has(R"({"activation_checkpointing": {"contiguous_memory_optimization": true}})",
-            "contiguous-without-partition"));
-  CHECK(has(R"({"activation_checkpointing": {"contiguous_memory_optimization": true,
-            "partition_activations": true}})",
-            "contiguous-without-number"));
-  CHECK(has(R"({"activation_checkpointing": {"number_checkpoints": 4}})",
-            "number-without-contiguous"));
-  CHECK(has("{}", "batch-size-missing"));
-  CHECK_FALSE(has(R"({"train_batch_size": 1})", "batch-size-missing"));
-  for (const ConfigFinding& finding :
-       parse_config("c.json", R"({"activation_checkpointing": {"partitioned_activations": 1}})")
-           .findings) {
-    if (finding.id == "unknown-key")
-      CHECK_THAT(finding.remedy, Catch::Contains("\"partition_activations\""));
-  }
 }
 
 TEST_CASE("the recommended keys are written and nothing else is touched", "[config]") {

@@ -25,6 +25,7 @@ struct HjsonArray {
 struct TextRange {
   std::size_t begin = 0;
   std::size_t end = 0;
+  bool operator==(const TextRange&) const = default;
 };
 
 struct HjsonValue {
