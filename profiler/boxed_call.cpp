@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "call_values.hpp"
-#include "counting_allocator.hpp"
 #include "tidemark/errors.hpp"
 
 namespace tidemark {
@@ -30,22 +29,23 @@ c10::OperatorHandle find_operator(const Op& op, const std::string& title) {
 }
 
 // A storage without bytes that a kernel may still resize.
-c10::Storage empty_storage() {
-  CountingAllocator& allocator = CountingAllocator::install();
-  return {c10::Storage::use_byte_size_t(), 0, allocator.allocate(0), &allocator,
-          /*resizable=*/true};
+c10::Storage empty_storage(c10::Device device) {
+  return {c10::Storage::use_byte_size_t(), 0, c10::DataPtr(nullptr, device),
+          c10::GetAllocator(device.type()), /*resizable=*/true};
 }
 
 }  // namespace
 
-BoxedCall::BoxedCall(const StepTrace& trace, OpId id)
-    : op_(find_operator(trace.ops[index(id)], title_of(trace.ops[index(id)], id))),
+BoxedCall::BoxedCall(const StepTrace& trace, OpId id, c10::Device device)
+    : trace_(trace),
+      device_(device),
+      op_(find_operator(trace.ops[index(id)], title_of(trace.ops[index(id)], id))),
       title_(title_of(trace.ops[index(id)], id)) {
   const Op& op = trace.ops[index(id)];
   const std::vector<c10::Argument>& schema = op_.schema().arguments();
   if (schema.size() != op.call->arguments.size()) {
-    throw InputError(title_ + " takes " + std::to_string(schema.size()) + " arguments, the call has " +
-                     std::to_string(op.call->arguments.size()));
+    throw InputError(title_ + " takes " + std::to_string(schema.size()) +
+                     " arguments, the call has " + std::to_string(op.call->arguments.size()));
   }
   try {
     for (std::size_t i = 0; i < schema.size(); ++i) {
@@ -77,8 +77,9 @@ BoxedCall::BoxedCall(const StepTrace& trace, OpId id)
   }
 }
 
-BoxedCall::View BoxedCall::prepare_view(const TensorView& view) {
+BoxedCall::View BoxedCall::prepare_view(const TensorView& view) const {
   return {.storage = index(view.storage),
+          .device = is_on_device(trace_, view.storage) ? device_ : c10::Device(c10::kCPU),
           .type = c10::scalarTypeToTypeMeta(to_torch(view.dtype)),
           .sizes = view.sizes,
           .strides = view.strides,
@@ -88,16 +89,15 @@ BoxedCall::View BoxedCall::prepare_view(const TensorView& view) {
           .is_negated = view.is_negated};
 }
 
-BoxedCall::Argument BoxedCall::prepare(const CallValue& value, const c10::Type& type) {
+BoxedCall::Argument BoxedCall::prepare(const CallValue& value, const c10::Type& type) const {
   if (const auto* view = std::get_if<TensorView>(&value.value)) {
     return {.kind = Kind::tensor, .constant = {}, .tensors = {prepare_view(*view)}};
   }
   const auto* list = std::get_if<CallList>(&value.value);
   if (list != nullptr && (list->of == "tensor" || list->of == "tensor?")) {
-    Argument argument{
-        .kind = list->of == "tensor" ? Kind::tensor_list : Kind::optional_tensor_list,
-        .constant = {},
-        .tensors = {}};
+    Argument argument{.kind = list->of == "tensor" ? Kind::tensor_list : Kind::optional_tensor_list,
+                      .constant = {},
+                      .tensors = {}};
     for (const CallValue& item : list->items) {
       const auto* view = std::get_if<TensorView>(&item.value);
       argument.tensors.push_back(view == nullptr ? std::nullopt
@@ -114,8 +114,9 @@ BoxedCall::Argument BoxedCall::prepare(const CallValue& value, const c10::Type& 
 at::Tensor BoxedCall::make(const View& view, const std::vector<const c10::Storage*>& bound) {
   const c10::Storage* storage = bound[view.storage];
   at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
-      storage == nullptr ? empty_storage() : c10::Storage(*storage),
-      c10::DispatchKeySet(c10::DispatchKey::CPU), view.type);
+      storage == nullptr ? empty_storage(view.device) : c10::Storage(*storage),
+      c10::DispatchKeySet(view.device.is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA),
+      view.type);
   c10::TensorImpl* implementation = tensor.unsafeGetTensorImpl();
   implementation->set_sizes_and_strides(view.sizes, view.strides, view.offset);
   if (view.is_wrapped_number) implementation->set_wrapped_number(true);
@@ -157,6 +158,9 @@ void BoxedCall::run(const std::vector<const c10::Storage*>& bound,
   for (const Argument& argument : arguments_) stack_.push_back(make(argument, bound));
   try {
     op_.callBoxed(stack_);
+  } catch (const c10::OutOfMemoryError&) {
+    stack_.clear();
+    throw;
   } catch (const c10::Error& error) {
     stack_.clear();
     throw DeviceError(title_ + " failed: " + error.what_without_backtrace());

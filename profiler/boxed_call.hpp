@@ -18,8 +18,8 @@ namespace tidemark {
 class BoxedCall {
  public:
   // Throws InputError naming the operator where this PyTorch does not have it, or where the call
-  // does not fit its schema.
-  BoxedCall(const StepTrace& trace, OpId id);
+  // does not fit its schema. `device`: where the step runs. The trace must outlive the call.
+  BoxedCall(const StepTrace& trace, OpId id, c10::Device device);
 
   // `bound`: by storage of the trace, what stands for it now; nullptr: only its shape matters.
   // `made`: by position in Op::creates, what the call made. Throws DeviceError naming the operator
@@ -29,6 +29,7 @@ class BoxedCall {
  private:
   struct View {
     std::size_t storage = 0;
+    c10::Device device;
     caffe2::TypeMeta type;
     std::vector<std::int64_t> sizes;
     std::vector<std::int64_t> strides;
@@ -49,13 +50,16 @@ class BoxedCall {
     Bytes bytes = 0;
   };
 
-  static View prepare_view(const TensorView& view);
-  static Argument prepare(const CallValue& value, const c10::Type& type);
+  [[nodiscard]] View prepare_view(const TensorView& view) const;
+  [[nodiscard]] Argument prepare(const CallValue& value, const c10::Type& type) const;
   static at::Tensor make(const View& view, const std::vector<const c10::Storage*>& bound);
   static c10::IValue make(const Argument& argument, const std::vector<const c10::Storage*>& bound);
   void keep_results(std::vector<c10::Storage>& made);
-  void keep(const at::Tensor& tensor, const Result& expected, std::vector<c10::Storage>& made) const;
+  void keep(const at::Tensor& tensor, const Result& expected,
+            std::vector<c10::Storage>& made) const;
 
+  const StepTrace& trace_;
+  c10::Device device_;
   c10::OperatorHandle op_;
   std::string title_;
   std::vector<Argument> arguments_;

@@ -273,7 +273,11 @@ CallValue to_call_value(const c10::IValue& value, const c10::Type& optional_type
   if (value.isInt()) return integer_value(value.toInt(), type);
   if (value.isDouble()) return {value.toDouble()};
   if (value.isString()) return {value.toStringRef()};
-  if (value.isDevice()) return {DeviceValue{value.toDevice().str()}};
+  if (value.isDevice()) {
+    // Whichever GPU is the current one.
+    const c10::Device device = value.toDevice();
+    return {DeviceValue{device.is_cuda() ? "cuda" : device.str()}};
+  }
   if (value.isGenerator()) return generator_value(value.toGenerator());
   if (value.isIntList()) return plain_list_value(value.toIntVector(), type);
   if (value.isDoubleList()) return plain_list_value(value.toDoubleVector(), type);
@@ -303,7 +307,9 @@ c10::IValue to_ivalue(const CallValue& value, const c10::Type& type,
           [](double number) -> c10::IValue { return number; },
           [](bool truth) -> c10::IValue { return truth; },
           [](const std::string& text) -> c10::IValue { return text; },
-          [](ScalarType dtype) -> c10::IValue { return static_cast<std::int64_t>(to_torch(dtype)); },
+          [](ScalarType dtype) -> c10::IValue {
+            return static_cast<std::int64_t>(to_torch(dtype));
+          },
           [](const DeviceValue& device) -> c10::IValue { return c10::Device(device.name); },
           [](Layout) -> c10::IValue { return static_cast<std::int64_t>(at::kStrided); },
           [](MemoryFormat format) -> c10::IValue {

@@ -114,10 +114,4 @@ void CountingAllocator::set_observer(AllocationObserver* observer) {
   counters().observer.store(observer);
 }
 
-ObserverGuard::ObserverGuard(AllocationObserver& observer) {
-  CountingAllocator::install().set_observer(&observer);
-}
-
-ObserverGuard::~ObserverGuard() { CountingAllocator::install().set_observer(nullptr); }
-
 }  // namespace tidemark

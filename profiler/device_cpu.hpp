@@ -1,6 +1,7 @@
 // The CPU as a device: exact bytes by the counting allocator, measured times.
 #pragma once
 
+#include "backend_cpu.hpp"
 #include "tidemark/device.hpp"
 
 namespace tidemark {
@@ -13,6 +14,9 @@ class CpuDevice final : public Device {
   [[nodiscard]] RecordedStep record(const Program& program, const RecordOptions& options) override;
   [[nodiscard]] std::unique_ptr<Execution> prepare(const StepTrace& trace,
                                                    const Program* values) override;
+
+ private:
+  CpuBackend backend_;
 };
 
 }  // namespace tidemark

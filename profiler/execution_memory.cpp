@@ -1,54 +1,86 @@
 #include "execution_memory.hpp"
 
+#include <ATen/Context.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "counting_allocator.hpp"
-
 namespace tidemark {
 
-namespace {
-
-c10::Storage device_storage(Bytes bytes) {
-  CountingAllocator& allocator = CountingAllocator::install();
-  const auto size = static_cast<std::size_t>(bytes);
-  return {c10::Storage::use_byte_size_t(), size, allocator.allocate(size), &allocator,
-          /*resizable=*/false};
+StaticMemory::StaticMemory(Backend& backend, const StepTrace& trace, FillStorage fill)
+    : backend_(backend),
+      trace_(trace),
+      fill_(std::move(fill)),
+      is_static_(static_storages(trace)),
+      is_written_(trace.storages.size(), false) {
+  for (const Op& op : trace.ops) {
+    for (const StorageId id : op.writes) is_written_[index(id)] = true;
+  }
+  allocate();
 }
 
-}  // namespace
+void StaticMemory::renew() {
+  storages_.clear();
+  written_.clear();
+  bytes_ = 0;
+  allocate();
+}
 
-StaticMemory::StaticMemory(const StepTrace& trace, const FillStorage& fill)
-    : storages_(trace.storages.size()) {
-  const std::vector<bool> is_static = static_storages(trace);
-  std::vector<char> is_written(trace.storages.size(), 0);
-  for (const Op& op : trace.ops) {
-    for (const StorageId id : op.writes) is_written[index(id)] = 1;
-  }
-  for (std::size_t s = 0; s < trace.storages.size(); ++s) {
-    if (!is_static[s]) continue;
+void StaticMemory::allocate() {
+  backend_.release_library_workspaces();
+  backend_.empty_caches();
+  at::manual_seed(static_cast<std::uint64_t>(trace_.provenance.seed));
+  storages_.resize(trace_.storages.size());
+  for (std::size_t s = 0; s < trace_.storages.size(); ++s) {
+    if (!is_static_[s]) continue;
     const auto id = make_id<StorageId>(s);
-    const Bytes size = trace.storages[s].bytes;
-    storages_[s] = device_storage(size);
-    bytes_ += size;
-    if (size == 0) continue;
-    auto* data = static_cast<std::uint8_t*>(storages_[s].mutable_data());
-    fill(id, data);
-    if (is_written[s] != 0) written_.push_back({id, std::vector<std::uint8_t>(data, data + size)});
+    const Storage& storage = trace_.storages[s];
+    if (is_on_device(trace_, id)) {
+      storages_[s] = backend_.allocate_static(storage.name, storage.bytes);
+      bytes_ += storage.bytes;
+    } else {
+      storages_[s] = allocate_storage(c10::Device(c10::kCPU), storage.bytes);
+    }
+    if (storage.bytes > 0) keep_value(id);
   }
+}
+
+void StaticMemory::keep_value(StorageId id) {
+  const Storage& storage = trace_.storages[index(id)];
+  c10::Storage& memory = storages_[index(id)];
+  if (memory.device().is_cpu()) {
+    auto* data = static_cast<std::uint8_t*>(memory.mutable_data());
+    fill_(id, data);
+    if (is_written_[index(id)]) {
+      written_.push_back({id, std::vector<std::uint8_t>(data, data + storage.bytes)});
+    }
+    return;
+  }
+  // Without kernels only the values that steer something matter.
+  if (!backend_.computes() && !storage.value) return;
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(storage.bytes));
+  fill_(id, bytes.data());
+  backend_.upload(memory.mutable_data(), bytes.data(), bytes.size());
+  if (is_written_[index(id)]) written_.push_back({id, std::move(bytes)});
 }
 
 void StaticMemory::restore() {
   for (const Initial& initial : written_) {
-    std::memcpy(storages_[index(initial.id)].mutable_data(), initial.bytes.data(),
-                initial.bytes.size());
+    c10::Storage& memory = storages_[index(initial.id)];
+    if (memory.device().is_cpu()) {
+      std::memcpy(memory.mutable_data(), initial.bytes.data(), initial.bytes.size());
+    } else {
+      backend_.upload(memory.mutable_data(), initial.bytes.data(), initial.bytes.size());
+    }
   }
 }
 
-ExecutionMemory::ExecutionMemory(const StepTrace& trace, const Schedule& schedule,
+ExecutionMemory::ExecutionMemory(Backend& backend, const StepTrace& trace, const Schedule& schedule,
                                  const StaticMemory& statics)
-    : schedule_(schedule),
+    : backend_(backend),
+      trace_(trace),
+      schedule_(schedule),
       device_(schedule.instances.size()),
       elsewhere_(schedule.instances.size()),
       made_(trace.storages.size()),
@@ -61,9 +93,9 @@ ExecutionMemory::ExecutionMemory(const StepTrace& trace, const Schedule& schedul
 void ExecutionMemory::allocate(InstanceId id) {
   const Instance& instance = schedule_.instances[index(id)];
   if (instance.place == Place::device) {
-    device_[index(id)] = device_storage(instance.bytes);
+    device_[index(id)] = allocate_storage(backend_.device(), instance.bytes);
   } else {
-    elsewhere_[index(id)].reset(new std::uint8_t[static_cast<std::size_t>(instance.bytes)]);
+    elsewhere_[index(id)] = backend_.allocate_host(instance.bytes, instance.place);
   }
   count(id, 1);
 }
@@ -77,25 +109,29 @@ void ExecutionMemory::adopt(InstanceId id, c10::Storage storage) {
 
 void ExecutionMemory::free(InstanceId id) {
   device_[index(id)] = c10::Storage();
-  elsewhere_[index(id)].reset();
+  elsewhere_[index(id)].clear();
   is_alive_[index(id)] = 0;
   count(id, -1);
 }
 
 std::uint8_t* ExecutionMemory::data(InstanceId id) {
-  if (schedule_.instances[index(id)].place != Place::device) return elsewhere_[index(id)].get();
+  if (schedule_.instances[index(id)].place != Place::device) {
+    return static_cast<std::uint8_t*>(elsewhere_[index(id)].get());
+  }
   return static_cast<std::uint8_t*>(device_[index(id)].mutable_data());
 }
 
 InstanceId ExecutionMemory::final_instance(StorageId id) const {
   const std::vector<InstanceId>& made = made_[index(id)];
-  const auto alive = std::find_if(made.rbegin(), made.rend(),
-                                  [&](InstanceId made_id) { return is_alive_[index(made_id)] != 0; });
+  const auto alive = std::find_if(made.rbegin(), made.rend(), [&](InstanceId made_id) {
+    return is_alive_[index(made_id)] != 0;
+  });
   return alive == made.rend() ? unnamed_instance : *alive;
 }
 
 void ExecutionMemory::count(InstanceId id, Bytes sign) {
   const Instance& instance = schedule_.instances[index(id)];
+  if (instance.storage != no_storage && !is_on_device(trace_, instance.storage)) return;
   if (instance.place == Place::device) {
     terms_[static_cast<std::size_t>(instance.term)] += sign * instance.bytes;
   } else if (instance.place != Place::peer) {

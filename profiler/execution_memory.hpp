@@ -7,9 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <vector>
 
+#include "backend.hpp"
 #include "tidemark/schedule.hpp"
 #include "tidemark/trace.hpp"
 
@@ -22,10 +22,13 @@ using FillStorage = std::function<void(StorageId, std::uint8_t* bytes)>;
 // long as this.
 class StaticMemory {
  public:
-  StaticMemory(const StepTrace& trace, const FillStorage& fill);
+  StaticMemory(Backend& backend, const StepTrace& trace, FillStorage fill);
 
   [[nodiscard]] const c10::Storage& storage(StorageId id) const { return storages_[index(id)]; }
+  // On the device.
   [[nodiscard]] Bytes bytes() const { return bytes_; }
+  // Gives all of it back and allocates it anew, in the same order and with the same values.
+  void renew();
   // Puts the storages that the step writes back to their initial values.
   void restore();
 
@@ -34,6 +37,14 @@ class StaticMemory {
     StorageId id;
     std::vector<std::uint8_t> bytes;  // outside counted memory
   };
+  void allocate();
+  void keep_value(StorageId id);
+
+  Backend& backend_;
+  const StepTrace& trace_;
+  FillStorage fill_;
+  std::vector<bool> is_static_;
+  std::vector<bool> is_written_;
   std::vector<c10::Storage> storages_;  // by storage; null for created ones
   std::vector<Initial> written_;
   Bytes bytes_ = 0;
@@ -41,7 +52,8 @@ class StaticMemory {
 
 class ExecutionMemory {
  public:
-  ExecutionMemory(const StepTrace& trace, const Schedule& schedule, const StaticMemory& statics);
+  ExecutionMemory(Backend& backend, const StepTrace& trace, const Schedule& schedule,
+                  const StaticMemory& statics);
 
   void allocate(InstanceId id);
   // What an operator made; an empty storage for storages without bytes.
@@ -49,6 +61,7 @@ class ExecutionMemory {
   void free(InstanceId id);
   [[nodiscard]] const c10::Storage& storage(InstanceId id) const { return device_[index(id)]; }
   [[nodiscard]] std::uint8_t* data(InstanceId id);
+  [[nodiscard]] Place place(InstanceId id) const { return schedule_.instances[index(id)].place; }
 
   // The instance on the device that stands for a storage at the end of the step: the last one that
   // an operator made, or the static one. unnamed_instance: none is left.
@@ -59,9 +72,11 @@ class ExecutionMemory {
  private:
   void count(InstanceId id, Bytes sign);
 
+  Backend& backend_;
+  const StepTrace& trace_;
   const Schedule& schedule_;
-  std::vector<c10::Storage> device_;                        // by instance
-  std::vector<std::unique_ptr<std::uint8_t[]>> elsewhere_;  // by instance: host and peer
+  std::vector<c10::Storage> device_;           // by instance
+  std::vector<c10::DataPtr> elsewhere_;        // by instance: host and peer
   std::vector<std::vector<InstanceId>> made_;  // by storage: static and operators' instances
   std::vector<char> is_alive_;
   Bytes host_bytes_ = 0;

@@ -3,11 +3,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -16,7 +15,6 @@
 #include <utility>
 
 #include "call_values.hpp"
-#include "counting_allocator.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/setting.hpp"
 
@@ -24,17 +22,17 @@ namespace tidemark {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 Schedule plain_schedule(const StepTrace& trace) {
   auto built = build_schedule(trace, {}, Setting{});
   return std::move(std::get<BuiltSchedule>(built).schedule);
 }
 
-std::vector<BoxedCall> prepare_calls(const StepTrace& trace) {
+std::vector<BoxedCall> prepare_calls(const StepTrace& trace, c10::Device device) {
   std::vector<BoxedCall> calls;
   calls.reserve(trace.ops.size());
-  for (std::size_t o = 0; o < trace.ops.size(); ++o) calls.emplace_back(trace, make_id<OpId>(o));
+  for (std::size_t o = 0; o < trace.ops.size(); ++o) {
+    calls.emplace_back(trace, make_id<OpId>(o), device);
+  }
   return calls;
 }
 
@@ -98,108 +96,152 @@ std::string describe_difference(const StepTrace& trace, const KeptBytes& expecte
   return text.str();
 }
 
+std::optional<Bytes> highest(const std::vector<Bytes>& levels) {
+  if (levels.empty()) return std::nullopt;
+  return *std::max_element(levels.begin(), levels.end());
+}
+
+Work work_of(const Step& step) {
+  if (std::holds_alternative<Run>(step.action)) {
+    return step.cause == Cause::recompute ? Work::recompute : Work::operation;
+  }
+  const bool is_transfer =
+      std::holds_alternative<Copy>(step.action) || std::holds_alternative<Collective>(step.action);
+  return is_transfer ? Work::transfer : Work::other;
+}
+
+// The times of the measured executions: medians are reported.
+struct RepeatedTimes {
+  std::vector<double> steps;
+  std::vector<double> recomputes;
+  std::vector<double> transfers;
+  std::vector<std::string> notes;
+
+  void add(const StepTimes& times) {
+    if (times.step_seconds) steps.push_back(*times.step_seconds);
+    if (times.recompute_seconds) recomputes.push_back(*times.recompute_seconds);
+    if (times.transfer_seconds) transfers.push_back(*times.transfer_seconds);
+    notes = times.notes;
+  }
+
+  void fill(Measurement& measurement) const {
+    StepFigures& figures = measurement.figures;
+    if (!steps.empty()) figures.step_seconds = median(steps);
+    if (!recomputes.empty()) figures.recompute_seconds = median(recomputes);
+    if (!transfers.empty()) figures.transfer_seconds = median(transfers);
+    if (steps.size() > 1) measurement.step_seconds_noise = quartile_distance(steps);
+    measurement.notes.insert(measurement.notes.end(), notes.begin(), notes.end());
+  }
+};
+
 }  // namespace
 
 // One execution under way, and what it measures.
-struct CpuExecution::Run {
-  Run(const StepTrace& trace, const Schedule& planned, const StaticMemory& statics)
-      : schedule(planned),
-        memory(trace, planned, statics),
+struct StepExecution::Run {
+  Run(Backend& device, const StepTrace& trace, const Schedule& planned, const StaticMemory& statics)
+      : backend(device),
+        schedule(planned),
+        memory(device, trace, planned, statics),
         generators(trace.ops.size()),
-        numbers(planned.steps.size(), 0) {
-    level_before = CountingAllocator::install().current_bytes() - statics.bytes();
-    begins.reserve(planned.steps.size() + 1);
+        timer(device.make_timer(planned.steps.size())),
+        queues(device.make_queues()) {
+    level_before = device.meter().current_bytes() - statics.bytes();
     live.reserve(planned.steps.size());
     host.reserve(planned.steps.size());
   }
 
   // Takes the level during the step that just ended.
   void sample(std::optional<OpId> op, const std::array<Bytes, term_count>& terms) {
-    const Bytes during = CountingAllocator::install().peak_bytes() - level_before;
+    const Bytes during = backend.meter().peak_bytes() - level_before;
     live.push_back(during);
     host.push_back(memory.host_bytes());
     host_peak = std::max(host_peak, memory.host_bytes());
+    if (const std::optional<AllocatorReading> reading = backend.read_allocator()) {
+      allocated.push_back(reading->allocated_peak);
+      reserved.push_back(reading->reserved_peak);
+    }
     if (during <= peak) return;
     peak = during;
     peak_op = op;
     peak_terms = terms;
   }
 
-  CopyQueue& queue(Queue which) {
-    std::unique_ptr<CopyQueue>& queue = queues[static_cast<std::size_t>(which)];
-    if (!queue) queue = std::make_unique<CopyQueue>();
-    return *queue;
-  }
-
+  Backend& backend;
   const Schedule& schedule;
   ExecutionMemory memory;
   Bytes level_before = 0;                                 // counted bytes that are not this step's
   std::vector<std::optional<GeneratorState>> generators;  // by operator, as it first found it
-  std::vector<std::uint64_t> numbers;  // by step: the number of its copy on a side queue
-  std::vector<Clock::time_point> begins;
+  std::size_t step = 0;
   std::vector<Bytes> live;
   std::vector<Bytes> host;
+  std::vector<Bytes> allocated;  // empty where there is no allocator
+  std::vector<Bytes> reserved;
   Bytes peak = 0;
   Bytes host_peak = 0;
   std::optional<OpId> peak_op;
   std::array<Bytes, term_count> peak_terms{};
-  Clock::duration recompute{};
-  Clock::duration transfer{};
-  std::atomic<std::int64_t> side_transfer_ns{0};
   Bytes transfer_bytes = 0;
-  double step_seconds = 0;
-  // The last members: their threads end before the memory goes.
-  std::array<std::unique_ptr<CopyQueue>, queue_count> queues;
+  std::unique_ptr<StepTimer> timer;
+  StepTimes times;
+  // The last member: copies end before the memory goes.
+  std::unique_ptr<CopyQueues> queues;
 };
 
-CpuExecution::CpuExecution(const StepTrace& trace, const FillStorage& fill)
-    : trace_(trace),
-      calls_(prepare_calls(trace)),
-      statics_(trace, fill),
+StepExecution::StepExecution(Backend& backend, const StepTrace& trace, const FillStorage& fill)
+    : backend_(backend),
+      trace_(trace),
+      calls_(prepare_calls(trace, backend.device())),
+      statics_(backend, trace, fill),
       bound_(trace.storages.size(), nullptr),
       plain_(plain_schedule(trace)) {
+  if (backend_.computes()) {
+    make_reference();
+  } else {
+    not_comparable_ = "kernels do nothing on this device, so no values can be compared";
+  }
+}
+
+void StepExecution::make_reference() {
   try {
-    Run first(trace_, plain_, statics_);
+    Run first(backend_, trace_, plain_, statics_);
     reference_ = run_once(plain_, first);
-    Run second(trace_, plain_, statics_);
+    Run second(backend_, trace_, plain_, statics_);
     const KeptBytes again = run_once(plain_, second);
     if (again == reference_) return;
     not_comparable_ =
         "two unscheduled replays differ between themselves, since some kernels are "
         "not deterministic: " +
         describe_difference(trace_, reference_, again);
+    return;
   } catch (const std::bad_alloc&) {
-    // A schedule may fit where the plain step does not.
-    not_comparable_ = "the unscheduled step, with which gradients are compared, has no memory";
+  } catch (const c10::OutOfMemoryError&) {
   }
+  // A schedule may fit where the plain step does not.
+  not_comparable_ = "the unscheduled step, with which gradients are compared, has no memory";
 }
 
-KeptBytes CpuExecution::run_once(const Schedule& schedule, Run& run) {
+KeptBytes StepExecution::run_once(const Schedule& schedule, Run& run) {
   const at::NoGradGuard no_grad;
   const at::AutoDispatchBelowAutograd below_autograd;
   statics_.restore();
   at::manual_seed(static_cast<std::uint64_t>(trace_.provenance.seed));
-  CountingAllocator& allocator = CountingAllocator::install();
-  const Clock::time_point begin = Clock::now();
-  for (const Step& step : schedule.steps) {
-    run.begins.push_back(Clock::now());
-    allocator.reset_peak();
+  for (run.step = 0; run.step < schedule.steps.size(); ++run.step) {
+    const Step& step = schedule.steps[run.step];
+    const Work work = work_of(step);
+    run.timer->begin(work);
+    backend_.reset_peaks();
     perform(step, run);
+    run.timer->end(work);
   }
-  for (auto& queue : run.queues) {
-    if (queue) queue->wait_until_idle();
-  }
-  const Clock::time_point end = Clock::now();
-  run.begins.push_back(end);
-  run.step_seconds = std::chrono::duration<double>(end - begin).count();
+  run.queues->finish();
+  run.times = run.timer->finish();
   return kept_bytes(run.memory);
 }
 
-void CpuExecution::perform(const Step& step, Run& run) {
+void StepExecution::perform(const Step& step, Run& run) {
   if (const auto* action = std::get_if<tidemark::Run>(&step.action)) {
     return perform_run(*action, step.cause, run);
   }
-  const Clock::time_point begin = Clock::now();
   if (const auto* made = std::get_if<Allocate>(&step.action)) {
     run.memory.allocate(made->instance);
     return run.sample(std::nullopt, run.memory.terms());
@@ -211,36 +253,33 @@ void CpuExecution::perform(const Step& step, Run& run) {
   if (const auto* copy = std::get_if<Copy>(&step.action)) perform_copy(*copy, run);
   if (const auto* wait = std::get_if<Wait>(&step.action)) perform_wait(*wait, run);
   if (const auto* gather = std::get_if<Collective>(&step.action)) perform_gather(*gather, run);
-  const bool is_transfer = !std::holds_alternative<Wait>(step.action);
-  if (is_transfer) run.transfer += Clock::now() - begin;
   run.sample(std::nullopt, run.memory.terms());
 }
 
-void CpuExecution::bind(const std::vector<StorageId>& storages,
-                        const std::vector<InstanceId>& instances, const ExecutionMemory& memory) {
+void StepExecution::bind(const std::vector<StorageId>& storages,
+                         const std::vector<InstanceId>& instances, const ExecutionMemory& memory) {
   for (std::size_t i = 0; i < storages.size(); ++i) {
     bound_[index(storages[i])] = &memory.storage(instances[i]);
   }
 }
 
-void CpuExecution::perform_run(const tidemark::Run& action, Cause cause, Run& run) {
+void StepExecution::perform_run(const tidemark::Run& action, Cause cause, Run& run) {
   const Op& op = trace_.ops[index(action.op)];
-  const Clock::time_point begin = Clock::now();
   bind(op.reads, action.reads, run.memory);
   bind(op.writes, action.writes, run.memory);
   // A random operator that runs again draws what it drew the first time.
   std::optional<GeneratorState> present;
   std::optional<GeneratorState>& first = run.generators[index(action.op)];
   if (op.flags.random && first) {
-    present = GeneratorState::take();
-    first->restore();
+    present = backend_.generator_state();
+    backend_.restore(*first);
   } else if (op.flags.random) {
-    first = GeneratorState::take();
+    first = backend_.generator_state();
   }
   // Some kernels ask whether gradients are wanted (oneDNN's LSTM keeps its workspace then).
   const at::AutoGradMode as_recorded(op.phase == Phase::forward);
   calls_[index(action.op)].run(bound_, made_);
-  if (present) present->restore();
+  if (present) backend_.restore(*present);
   for (const StorageId id : op.reads) bound_[index(id)] = nullptr;
   for (const StorageId id : op.writes) bound_[index(id)] = nullptr;
 
@@ -249,72 +288,65 @@ void CpuExecution::perform_run(const tidemark::Run& action, Cause cause, Run& ru
     const bool is_named = action.creates[i] != unnamed_instance;
     const Term term =
         is_named ? run.schedule.instances[index(action.creates[i])].term : unnamed_term(op, cause);
-    terms[static_cast<std::size_t>(term)] += trace_.storages[index(op.creates[i])].bytes;
+    if (is_on_device(trace_, op.creates[i])) {
+      terms[static_cast<std::size_t>(term)] += trace_.storages[index(op.creates[i])].bytes;
+    }
     if (is_named) run.memory.adopt(action.creates[i], std::move(made_[i]));
   }
   run.sample(action.op, terms);
   made_.clear();
-  if (cause == Cause::recompute) run.recompute += Clock::now() - begin;
 }
 
-void CpuExecution::perform_copy(const Copy& copy, Run& run) {
-  const std::uint8_t* from = run.memory.data(copy.from) + copy.from_offset;
-  std::uint8_t* to = run.memory.data(copy.to) + copy.to_offset;
-  const auto bytes = static_cast<std::size_t>(copy.bytes);
+void StepExecution::perform_copy(const Copy& copy, Run& run) {
   run.transfer_bytes += copy.bytes;
-  if (copy.queue == Queue::compute) {
-    if (bytes > 0) std::memcpy(to, from, bytes);
-    return;
-  }
-  const std::size_t step = run.begins.size() - 1;
-  run.numbers[step] = run.queue(copy.queue).submit([&run, from, to, bytes] {
-    const Clock::time_point begin = Clock::now();
-    if (bytes > 0) std::memcpy(to, from, bytes);
-    run.side_transfer_ns += Nanoseconds(Clock::now() - begin).count();
-  });
+  run.queues->copy(make_id<StepId>(run.step),
+                   {.queue = copy.queue,
+                    .to = run.memory.data(copy.to) + copy.to_offset,
+                    .from = run.memory.data(copy.from) + copy.from_offset,
+                    .bytes = static_cast<std::size_t>(copy.bytes),
+                    .to_place = run.memory.place(copy.to),
+                    .from_place = run.memory.place(copy.from)});
 }
 
-void CpuExecution::perform_wait(const Wait& wait, Run& run) {
+void StepExecution::perform_wait(const Wait& wait, Run& run) {
   const auto* copy = std::get_if<Copy>(&run.schedule.steps[index(wait.event)].action);
-  // Everything on the compute queue is done when its step is.
-  if (copy == nullptr || copy->queue == Queue::compute) return;
-  CopyQueue& source = run.queue(copy->queue);
-  const std::uint64_t number = run.numbers[index(wait.event)];
-  if (wait.queue == Queue::compute) return source.wait_until_done(number);
-  if (wait.queue != copy->queue) {
-    run.queue(wait.queue).submit([&source, number] { source.wait_until_done(number); });
-  }
+  const bool is_side_copy = copy != nullptr && copy->queue != Queue::compute;
+  if (is_side_copy) return run.queues->wait(wait.queue, wait.event);
+  if (wait.queue != Queue::compute) run.queues->wait_for_compute(wait.queue);
 }
 
-void CpuExecution::perform_gather(const Collective& collective, Run& run) {
+void StepExecution::perform_gather(const Collective& collective, Run& run) {
   std::uint8_t* to = run.memory.data(collective.output);
   for (const InstanceId input : collective.inputs) {
     const auto bytes = static_cast<std::size_t>(run.schedule.instances[index(input)].bytes);
-    if (bytes > 0) std::memcpy(to, run.memory.data(input), bytes);
+    run.queues->copy(make_id<StepId>(run.step), {.queue = Queue::compute,
+                                                 .to = to,
+                                                 .from = run.memory.data(input),
+                                                 .bytes = bytes,
+                                                 .to_place = run.memory.place(collective.output),
+                                                 .from_place = run.memory.place(input)});
     to += bytes;
   }
   run.transfer_bytes += run.schedule.instances[index(collective.output)].bytes;
 }
 
-KeptBytes CpuExecution::kept_bytes(ExecutionMemory& memory) const {
+KeptBytes StepExecution::kept_bytes(ExecutionMemory& memory) const {
   KeptBytes kept;
+  if (!backend_.computes()) return kept;
   const auto keep = [&](StorageId id) {
     const InstanceId last = memory.final_instance(id);
     if (last == unnamed_instance) {
       throw InternalError("storage " + std::to_string(index(id)) +
                           " is gone at the end of the step");
     }
-    const std::uint8_t* data = memory.data(last);
-    const auto size = static_cast<std::size_t>(trace_.storages[index(id)].bytes);
-    kept[id] =
-        size == 0 ? std::vector<std::uint8_t>() : std::vector<std::uint8_t>(data, data + size);
+    kept[id] = bytes_of(backend_, memory.storage(last));
   };
   if (trace_.loss) keep(*trace_.loss);
   for (const auto& [parameter, view] : trace_.gradients) keep(view.storage);
   return kept;
 }
 
-void CpuExecution::compare(const KeptBytes& kept, Measurement& measurement) const {
+void StepExecution::compare(const KeptBytes& kept, Measurement& measurement) const {
   if (not_comparable_) {
     measurement.gradients = GradientVerdict::not_comparable;
     measurement.notes.push_back(*not_comparable_);
@@ -326,41 +358,17 @@ void CpuExecution::compare(const KeptBytes& kept, Measurement& measurement) cons
   }
 }
 
-Measurement CpuExecution::execute(const Schedule& schedule, const ExecuteOptions& options) {
-  Measurement measurement;
-  std::vector<double> steps;
-  std::vector<double> recomputes;
-  std::vector<double> transfers;
-  const auto seconds_of = [](Clock::duration d) {
-    return std::chrono::duration<double>(d).count();
-  };
-  try {
-    for (std::int32_t i = 0; i < options.warm_up + options.repeat; ++i) {
-      Run run(trace_, schedule, statics_);
-      const KeptBytes kept = run_once(schedule, run);
-      if (i < options.warm_up) continue;
-      steps.push_back(run.step_seconds);
-      recomputes.push_back(seconds_of(run.recompute));
-      transfers.push_back(seconds_of(run.transfer) +
-                          static_cast<double>(run.side_transfer_ns.load()) * 1e-9);
-      StepFigures& figures = measurement.figures;
-      figures.live_peak_bytes = run.peak;
-      figures.host_peak_bytes = run.host_peak;
-      figures.static_bytes = statics_.bytes();
-      figures.peak_breakdown = run.peak_terms;
-      Bytes named = 0;
-      for (const Bytes bytes : run.peak_terms) named += bytes;
-      figures.peak_breakdown[static_cast<std::size_t>(Term::workspace)] += run.peak - named;
-      figures.peak_op = run.peak_op;
-      figures.transfer_bytes = run.transfer_bytes;
-      measurement.timeline = {.live_bytes = std::move(run.live), .host_bytes = std::move(run.host)};
-      compare(kept, measurement);
-    }
-  } catch (const std::bad_alloc&) {
-    measurement.out_of_memory = "this machine has no memory left for the step";
-    return measurement;
-  }
-  StepFigures& figures = measurement.figures;
+StepFigures StepExecution::figures_of(const Run& run) {
+  StepFigures figures;
+  figures.live_peak_bytes = run.peak;
+  figures.host_peak_bytes = run.host_peak;
+  figures.static_bytes = statics_.bytes();
+  figures.peak_breakdown = run.peak_terms;
+  Bytes named = 0;
+  for (const Bytes bytes : run.peak_terms) named += bytes;
+  figures.peak_breakdown[static_cast<std::size_t>(Term::workspace)] += run.peak - named;
+  figures.peak_op = run.peak_op;
+  figures.transfer_bytes = run.transfer_bytes;
   Bytes largest = -1;
   for (std::size_t t = 0; t < term_count; ++t) {
     const bool is_static = static_cast<Term>(t) == Term::static_memory;
@@ -368,28 +376,73 @@ Measurement CpuExecution::execute(const Schedule& schedule, const ExecuteOptions
     largest = figures.peak_breakdown[t];
     figures.peak_term = static_cast<Term>(t);
   }
-  figures.step_seconds = median(steps);
-  figures.recompute_seconds = median(recomputes);
-  figures.transfer_seconds = median(transfers);
-  if (steps.size() > 1) measurement.step_seconds_noise = quartile_distance(steps);
+  figures.allocated_peak_bytes = highest(run.allocated);
+  figures.reserved_peak_bytes = highest(run.reserved);
+  figures.pinned_reserved_bytes = backend_.pinned_reserved_bytes();
+  return figures;
+}
+
+// What is static is allocated under the same settings as the rest.
+void StepExecution::use_allocator_settings(const std::string& conf) {
+  if (conf == alloc_conf_) return backend_.empty_caches();
+  backend_.set_allocator_settings(conf);
+  alloc_conf_ = conf;
+  statics_.renew();
+}
+
+Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOptions& options) {
+  Measurement measurement;
+  RepeatedTimes times;
+  const auto out_of_memory = [&] {
+    measurement.out_of_memory = backend_.describe_out_of_memory();
+    backend_.empty_caches();
+    return measurement;
+  };
+  try {
+    use_allocator_settings(options.alloc_conf);
+    std::optional<Bytes> first_reserved;
+    for (std::int32_t i = 0; i < options.warm_up + options.repeat; ++i) {
+      Run run(backend_, trace_, schedule, statics_);
+      const KeptBytes kept = run_once(schedule, run);
+      if (i == 0) first_reserved = highest(run.reserved);
+      if (i < options.warm_up) continue;
+      times.add(run.times);
+      measurement.figures = figures_of(run);
+      measurement.figures.first_reserved_peak_bytes = first_reserved;
+      measurement.timeline = {.live_bytes = std::move(run.live),
+                              .host_bytes = std::move(run.host),
+                              .allocated_bytes = std::move(run.allocated),
+                              .reserved_bytes = std::move(run.reserved)};
+      compare(kept, measurement);
+    }
+  } catch (const std::bad_alloc&) {
+    return out_of_memory();
+  } catch (const c10::OutOfMemoryError&) {
+    return out_of_memory();
+  } catch (const c10::Error& error) {
+    throw DeviceError(std::string("the device failed: ") + error.what_without_backtrace());
+  }
+  times.fill(measurement);
   return measurement;
 }
 
-std::vector<Nanoseconds> CpuExecution::time_operators() {
-  Run run(trace_, plain_, statics_);
+std::vector<Nanoseconds> StepExecution::time_operators() {
+  Run run(backend_, trace_, plain_, statics_);
   (void)run_once(plain_, run);
+  const std::vector<Nanoseconds>& begins = run.times.begins;
+  if (begins.empty()) return {};
   // The frees between two operators belong to the first one.
   std::vector<Nanoseconds> durations(trace_.ops.size());
   std::optional<std::size_t> open;
-  Clock::time_point opened;
+  Nanoseconds opened{};
   for (std::size_t s = 0; s <= plain_.steps.size(); ++s) {
     const auto* action =
         s < plain_.steps.size() ? std::get_if<tidemark::Run>(&plain_.steps[s].action) : nullptr;
     if (action == nullptr && s < plain_.steps.size()) continue;
-    if (open) durations[*open] = Nanoseconds(run.begins[s] - opened);
+    if (open) durations[*open] = begins[s] - opened;
     if (action == nullptr) break;
     open = index(action->op);
-    opened = run.begins[s];
+    opened = begins[s];
   }
   return durations;
 }

@@ -1,4 +1,4 @@
-// Executes schedules of one recorded step on the CPU, operator by operator, with real memory.
+// Executes schedules of one recorded step, operator by operator, with real memory.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "backend.hpp"
 #include "boxed_call.hpp"
-#include "copy_queue.hpp"
 #include "execution_memory.hpp"
-#include "recorded_call.hpp"
 #include "tidemark/device.hpp"
 
 namespace tidemark {
@@ -18,18 +17,20 @@ namespace tidemark {
 // Bytes of a storage that outlives the step, outside counted memory.
 using KeptBytes = std::map<StorageId, std::vector<std::uint8_t>>;
 
-class CpuExecution final : public Execution {
+class StepExecution final : public Execution {
  public:
-  // `fill` gives the static storages their values. The trace must outlive the execution. Runs the
-  // step twice without a schedule: the reference that gradients are compared with.
-  CpuExecution(const StepTrace& trace, const FillStorage& fill);
+  // `fill` gives the static storages their values. The backend and the trace must outlive the
+  // execution. Runs the step twice without a schedule: the reference that gradients are compared
+  // with.
+  StepExecution(Backend& backend, const StepTrace& trace, const FillStorage& fill);
 
   [[nodiscard]] Measurement execute(const Schedule& schedule,
                                     const ExecuteOptions& options) override;
 
   // Gradients and loss of the unscheduled step.
   [[nodiscard]] const KeptBytes& reference() const { return reference_; }
-  // Begin of an operator to begin of the next, in an unscheduled replay; by operator.
+  // Begin of an operator to begin of the next, in an unscheduled replay; by operator. Empty where
+  // the device cannot tell.
   [[nodiscard]] std::vector<Nanoseconds> time_operators();
 
  private:
@@ -46,6 +47,11 @@ class CpuExecution final : public Execution {
   [[nodiscard]] KeptBytes kept_bytes(ExecutionMemory& memory) const;
   void compare(const KeptBytes& kept, Measurement& measurement) const;
 
+  void make_reference();
+  void use_allocator_settings(const std::string& conf);
+  [[nodiscard]] StepFigures figures_of(const Run& run);
+
+  Backend& backend_;
   const StepTrace& trace_;
   std::vector<BoxedCall> calls_;
   StaticMemory statics_;
@@ -54,6 +60,7 @@ class CpuExecution final : public Execution {
   Schedule plain_;
   KeptBytes reference_;
   std::optional<std::string> not_comparable_;
+  std::string alloc_conf_;  // what the static memory was allocated under
 };
 
 }  // namespace tidemark

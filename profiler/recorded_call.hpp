@@ -1,7 +1,6 @@
 // One operator call while it is open, and what its allocations come to. Private to the recorder.
 #pragma once
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
 
@@ -11,25 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "generator_state.hpp"
 #include "operator_rules.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
-
-// The default CPU generator's state by value: its own form of it is a counted tensor.
-struct GeneratorState {
-  at::mt19937 engine;
-  std::optional<float> next_float;
-  std::optional<double> next_double;
-
-  [[nodiscard]] static GeneratorState take();
-  void restore() const;
-  // Whether the same numbers come out of both.
-  [[nodiscard]] bool is_same(const GeneratorState& other) const;
-};
-
-// torch.manual_seed on the CPU.
-void seed_generator(std::int64_t seed);
 
 // An allocation or release while the call was open.
 struct CallEvent {

@@ -61,7 +61,8 @@ struct NodeScope final : at::ObserverContext {};
 
 class StepRecorder::Recording final : public AllocationObserver {
  public:
-  Recording(const std::vector<StaticTensor>& static_tensors, CurrentNode current_node);
+  Recording(Backend& backend, const std::vector<StaticTensor>& static_tensors,
+            CurrentNode current_node);
   ~Recording() override;
 
   void on_allocate(const void* data, Bytes bytes) override;
@@ -90,9 +91,25 @@ class StepRecorder::Recording final : public AllocationObserver {
   void drop_unused_constants();
   const OperatorRules& rules_of(const c10::OperatorHandle& op);
 
-  // RecordFunction takes plain functions.
-  static thread_local Recording* active_;
+  void stop_observing();
 
+  // Storages in the host's memory that a GPU's step uses: their blocks are no operator's memory.
+  class HostObserver final : public AllocationObserver {
+   public:
+    explicit HostObserver(Recording& recording) : recording_(recording) {}
+    void on_allocate(const void*, Bytes) override {}
+    void on_free(const void* data, Bytes) override { (void)recording_.forget(data); }
+
+   private:
+    Recording& recording_;
+  };
+  [[nodiscard]] bool forget(const void* data);
+
+  // RecordFunction takes plain functions. Not by thread: backward runs on autograd's own threads.
+  static Recording* active_;
+
+  Backend& backend_;
+  HostObserver host_observer_{*this};
   StorageTable table_;
   CurrentNode current_node_;
   StepTrace trace_;
@@ -109,13 +126,14 @@ class StepRecorder::Recording final : public AllocationObserver {
   at::CallbackHandle callback_ = 0;
 };
 
-thread_local StepRecorder::Recording* StepRecorder::Recording::active_ = nullptr;
+StepRecorder::Recording* StepRecorder::Recording::active_ = nullptr;
 
 // ---- beginning -------------------------------------------------------------------------------
 
-StepRecorder::Recording::Recording(const std::vector<StaticTensor>& static_tensors,
+StepRecorder::Recording::Recording(Backend& backend,
+                                   const std::vector<StaticTensor>& static_tensors,
                                    CurrentNode current_node)
-    : current_node_(std::move(current_node)) {
+    : backend_(backend), table_(backend), current_node_(std::move(current_node)) {
   for (const StaticTensor& entry : static_tensors) {
     if (table_.find(entry.tensor)) continue;
     const StorageId id = table_.add(entry.tensor, entry.role);
@@ -124,11 +142,12 @@ StepRecorder::Recording::Recording(const std::vector<StaticTensor>& static_tenso
     const bool is_counter = entry.role == Role::optimizer_state && entry.tensor.dim() == 0;
     const bool steers = at::isIntegralType(entry.tensor.scalar_type(), /*includeBool=*/true);
     if ((steers || is_counter) && storage.bytes <= largest_kept_value) {
-      storage.value = bytes_of(entry.tensor.storage());
+      storage.value = bytes_of(backend_, entry.tensor.storage());
     }
   }
   active_ = this;
-  CountingAllocator::install().set_observer(this);
+  if (!backend_.device().is_cpu()) CountingAllocator::install().set_observer(&host_observer_);
+  backend_.meter().set_observer(this);
   callback_ = at::addThreadLocalCallback(
       at::RecordFunctionCallback(&Recording::begin, &Recording::end)
           .needsInputs(true)
@@ -137,8 +156,12 @@ StepRecorder::Recording::Recording(const std::vector<StaticTensor>& static_tenso
 }
 
 StepRecorder::Recording::~Recording() {
-  if (active_ != this) return;
+  if (active_ == this) stop_observing();
+}
+
+void StepRecorder::Recording::stop_observing() {
   at::removeCallback(callback_);
+  backend_.meter().set_observer(nullptr);
   CountingAllocator::install().set_observer(nullptr);
   active_ = nullptr;
 }
@@ -218,7 +241,7 @@ void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::Operator
                                              c10::ArrayRef<const c10::IValue> arguments) {
   const OperatorRules& rules = rules_of(op);
   call.is_host_sync = rules.is_host_sync();
-  if (rules.may_be_random()) call.generator = GeneratorState::take();
+  if (rules.may_be_random()) call.generator = backend_.generator_state();
   const std::vector<ArgumentUse> uses = rules.uses(arguments);
   bool writes_statistics_only = true;
   is_ours_ = true;
@@ -262,7 +285,7 @@ void StepRecorder::Recording::end_call(OpenCall& call, const at::RecordFunction&
     return;
   }
   if (phase_ == Phase::backward) note_backward(call);
-  if (call.generator) call.op.flags.random = !call.generator->is_same(GeneratorState::take());
+  if (call.generator) call.op.flags.random = !call.generator->is_same(backend_.generator_state());
   if (!call.failure.empty() && failure_.empty()) {
     failure_ = call.op.name + (call.op.module.empty() ? "" : " in " + call.op.module) +
                (call.op.source.empty() ? "" : " (" + call.op.source + ")") +
@@ -322,8 +345,8 @@ std::optional<std::size_t> StepRecorder::Recording::nearest_listed(const NodeOri
     return shared_components(origin.module, trace_.ops[op].module);
   };
   const bool has_before = origin.position > 0;
-  const bool has_after = origin.position < trace_.ops.size() &&
-                         trace_.ops[origin.position].phase == Phase::forward;
+  const bool has_after =
+      origin.position < trace_.ops.size() && trace_.ops[origin.position].phase == Phase::forward;
   if (!has_before && !has_after) return std::nullopt;
   if (!has_before) return origin.position;
   if (!has_after) return origin.position - 1;
@@ -339,16 +362,20 @@ void StepRecorder::Recording::on_allocate(const void* data, Bytes bytes) {
 }
 
 void StepRecorder::Recording::on_free(const void* data, Bytes bytes) {
-  const bool is_open = innermost_ != nullptr && !innermost_->calls_above_autograd;
-  if (const std::optional<StorageId> id = table_.forget(data)) {
-    if (is_open) {
-      innermost_->freed.push_back(*id);
-    } else {
-      free_after({*id}, trace_.ops.size());
-    }
-  } else if (is_open) {
-    innermost_->events.push_back({.is_free = true, .data = data, .bytes = bytes});
+  if (forget(data) || innermost_ == nullptr || innermost_->calls_above_autograd) return;
+  innermost_->events.push_back({.is_free = true, .data = data, .bytes = bytes});
+}
+
+// Whether it was a storage's block that is freed.
+bool StepRecorder::Recording::forget(const void* data) {
+  const std::optional<StorageId> id = table_.forget(data);
+  if (!id) return false;
+  if (innermost_ != nullptr && !innermost_->calls_above_autograd) {
+    innermost_->freed.push_back(*id);
+  } else {
+    free_after({*id}, trace_.ops.size());
   }
+  return true;
 }
 
 // Static storages and constants are never freed by a step.
@@ -441,9 +468,7 @@ void StepRecorder::Recording::drop_unused_constants() {
 }
 
 StepTrace StepRecorder::Recording::finish() {
-  at::removeCallback(callback_);
-  CountingAllocator::install().set_observer(nullptr);
-  active_ = nullptr;
+  stop_observing();
   if (!failure_.empty()) throw InputError(failure_);
   note_statistics();
   // What the step keeps was released by nobody, whatever happened to it while it was handed out.
@@ -454,9 +479,9 @@ StepTrace StepRecorder::Recording::finish() {
 
 // ---- StepRecorder ----------------------------------------------------------------------------
 
-StepRecorder::StepRecorder(const std::vector<StaticTensor>& static_tensors,
+StepRecorder::StepRecorder(Backend& backend, const std::vector<StaticTensor>& static_tensors,
                            CurrentNode current_node)
-    : recording_(std::make_unique<Recording>(static_tensors, std::move(current_node))) {}
+    : recording_(std::make_unique<Recording>(backend, static_tensors, std::move(current_node))) {}
 
 StepRecorder::~StepRecorder() = default;
 

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "backend.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/trace.hpp"
 
@@ -36,10 +37,12 @@ struct StaticTensor {
 // Which node of a program runs now; nullptr: none is known.
 using CurrentNode = std::function<const Node*()>;
 
-// Observes the calling thread from its construction to finish(). One at a time.
+// Observes the calling thread, and autograd's threads while they work for it, from its construction
+// to finish(). One at a time.
 class StepRecorder {
  public:
-  StepRecorder(const std::vector<StaticTensor>& static_tensors, CurrentNode current_node);
+  StepRecorder(Backend& backend, const std::vector<StaticTensor>& static_tensors,
+               CurrentNode current_node);
   StepRecorder(const StepRecorder&) = delete;
   StepRecorder& operator=(const StepRecorder&) = delete;
   ~StepRecorder();
@@ -59,6 +62,5 @@ class StepRecorder {
   class Recording;
   std::unique_ptr<Recording> recording_;
 };
-
 
 }  // namespace tidemark

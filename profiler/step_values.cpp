@@ -2,9 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -48,29 +50,38 @@ void make_values(const Storage& storage, ScalarType type, std::uint8_t* bytes) {
 
 }  // namespace
 
-FillStorage fill_from(const StepTrace& trace, const std::vector<StaticTensor>& tensors) {
-  std::map<std::pair<std::string, Role>, c10::Storage> known;
-  for (const StaticTensor& entry : tensors) {
-    known.emplace(std::pair(entry.name, entry.role), entry.tensor.storage());
+FillStorage fill_from(const StepTrace& trace, std::vector<StaticValue> values) {
+  std::map<std::pair<std::string, Role>, std::vector<std::uint8_t>> known;
+  for (StaticValue& value : values) {
+    known.emplace(std::pair(std::move(value.name), value.role), std::move(value.bytes));
   }
+  const auto shared = std::make_shared<decltype(known)>(std::move(known));
   const auto types = element_types(trace);
   at::manual_seed(static_cast<std::uint64_t>(trace.provenance.seed));
-  return [&trace, known = std::move(known), types](StorageId id, std::uint8_t* bytes) {
+  return [&trace, shared, types](StorageId id, std::uint8_t* bytes) {
     const Storage& storage = trace.storages[index(id)];
-    const auto source = known.find({storage.name, storage.role});
-    if (source != known.end()) {
-      if (static_cast<Bytes>(source->second.nbytes()) != storage.bytes) {
+    const auto source = shared->find({storage.name, storage.role});
+    if (source != shared->end()) {
+      if (static_cast<Bytes>(source->second.size()) != storage.bytes) {
         throw InputError("the trace's " + storage.name + " has " + std::to_string(storage.bytes) +
-                         " bytes, the model's has " + std::to_string(source->second.nbytes()) +
+                         " bytes, the model's has " + std::to_string(source->second.size()) +
                          "; give the model that the trace was recorded from");
       }
-      std::memcpy(bytes, source->second.data(), source->second.nbytes());
+      std::copy(source->second.begin(), source->second.end(), bytes);
     } else if (storage.value) {
       std::memcpy(bytes, storage.value->data(), storage.value->size());
     } else {
       make_values(storage, types[index(id)].value_or(ScalarType::uint8), bytes);
     }
   };
+}
+
+std::vector<StaticValue> values_of(Backend& backend, const std::vector<StaticTensor>& tensors) {
+  std::vector<StaticValue> values;
+  for (const StaticTensor& entry : tensors) {
+    values.push_back({entry.name, entry.role, bytes_of(backend, entry.tensor.storage())});
+  }
+  return values;
 }
 
 }  // namespace tidemark

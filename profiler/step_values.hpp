@@ -2,6 +2,8 @@
 // trace itself, or made from its seed.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "execution_memory.hpp"
@@ -10,11 +12,20 @@
 
 namespace tidemark {
 
-// Copies from these tensors, matched by name and role, where they have the storage's size; the rest
+// The bytes of a static storage before the step.
+struct StaticValue {
+  std::string name;
+  Role role = Role::input;
+  std::vector<std::uint8_t> bytes;
+};
+
+// Copies from these values, matched by name and role, where they have the storage's size; the rest
 // is made from the seed: small normal numbers for parameters and inputs, [0.5, 1.5) for buffers
-// (variances must be positive), zeros for what an optimizer keeps. Throws InputError where a tensor
-// has another size than the trace's storage.
-[[nodiscard]] FillStorage fill_from(const StepTrace& trace,
-                                    const std::vector<StaticTensor>& tensors);
+// (variances must be positive), zeros for what an optimizer keeps. Throws InputError where a value
+// has another size than the trace's storage. The trace must outlive it.
+[[nodiscard]] FillStorage fill_from(const StepTrace& trace, std::vector<StaticValue> values);
+
+[[nodiscard]] std::vector<StaticValue> values_of(Backend& backend,
+                                                 const std::vector<StaticTensor>& tensors);
 
 }  // namespace tidemark

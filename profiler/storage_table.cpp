@@ -1,6 +1,6 @@
 #include "storage_table.hpp"
 
-#include <cstring>
+#include <string>
 
 namespace tidemark {
 
@@ -13,12 +13,6 @@ c10::weak_intrusive_ptr<c10::StorageImpl> weak_reference(const at::Tensor& tenso
 }
 
 }  // namespace
-
-std::vector<std::uint8_t> bytes_of(const c10::Storage& storage) {
-  std::vector<std::uint8_t> bytes(storage.nbytes());
-  if (!bytes.empty()) std::memcpy(bytes.data(), storage.data(), bytes.size());
-  return bytes;
-}
 
 std::optional<StorageId> StorageTable::find(const at::Tensor& tensor) const {
   const c10::Storage& storage = tensor.storage();
@@ -33,17 +27,18 @@ std::optional<StorageId> StorageTable::find(const at::Tensor& tensor) const {
 StorageId StorageTable::number_of(const at::Tensor& tensor) {
   if (const std::optional<StorageId> known = find(tensor)) return *known;
   const StorageId id = add(tensor, Role::constant);
-  (*this)[id].value = bytes_of(tensor.storage());
+  (*this)[id].value = bytes_of(backend_, tensor.storage());
   return id;
 }
 
 StorageId StorageTable::add(const at::Tensor& tensor, Role role) {
   const c10::Storage& storage = tensor.storage();
   const auto id = make_id<StorageId>(storages_.size());
+  const bool is_elsewhere = storage.device().type() != backend_.device().type();
   storages_.push_back({.bytes = static_cast<Bytes>(storage.nbytes()),
                        .role = role,
                        .name = {},
-                       .device = {},
+                       .device = is_elsewhere ? storage.device().str() : std::string(),
                        .freed_after = {},
                        .value = {}});
   if (storage.data() != nullptr) {

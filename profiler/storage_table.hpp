@@ -7,15 +7,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
 
-// The bytes of a storage as they are now, outside counted memory.
-[[nodiscard]] std::vector<std::uint8_t> bytes_of(const c10::Storage& storage);
-
 class StorageTable {
  public:
+  explicit StorageTable(Backend& backend) : backend_(backend) {}
+
   // The number of a tensor's storage. An unknown one was made by nobody who was seen (a Python
   // number that became a tensor): it is a constant, and its bytes are kept.
   StorageId number_of(const at::Tensor& tensor);
@@ -36,6 +36,7 @@ class StorageTable {
     StorageId id;
   };
 
+  Backend& backend_;
   std::vector<Storage> storages_;
   std::unordered_map<const void*, StorageId> by_address_;
   std::unordered_map<const c10::StorageImpl*, EmptyStorage> empty_;

@@ -93,7 +93,10 @@ std::string peak_line(const Sweep& sweep) {
     line = "peaks: bytes that the allocator reserved";
   }
   line += ", static memory included";
-  if (sweep.budget_bytes) line += "; budget " + format_bytes(*sweep.budget_bytes);
+  if (sweep.budget_bytes) {
+    line += "; budget " + format_bytes(*sweep.budget_bytes) +
+            (sweep.is_default_budget ? ", what the GPU has" : "");
+  }
   return line;
 }
 
@@ -121,7 +124,8 @@ void add_recommendations(const Sweep& sweep, std::vector<std::string>& lines) {
   add("smallest", recommended.smallest);
   add("knee", recommended.knee);
   if (!recommended.written) return;
-  const bool is_knee = recommended.written == recommended.knee && !sweep.budget_bytes;
+  const bool is_knee =
+      recommended.written == recommended.knee && (!sweep.budget_bytes || sweep.is_default_budget);
   lines.push_back("recommended: " + setting_of_row(sweep, *recommended.written) +
                   (is_knee ? " (the knee)" : " (the fastest that fits)"));
 }

@@ -49,7 +49,7 @@ struct Recommendation {
 
 // The fastest row that fits, the smallest, and the knee: the largest distance to the chord between
 // the fastest and the smallest row in (peak, time). `written` is the one that the config gets: the
-// fastest if a budget is given or the plain step does not fit, else the knee.
+// fastest if the user gave a budget or the plain step does not fit, else the knee.
 struct Recommended {
   std::optional<Recommendation> fastest;
   std::optional<Recommendation> smallest;
@@ -67,6 +67,7 @@ struct Sweep {
   TraceDevice device;
   std::string fingerprint;
   std::optional<Bytes> budget_bytes;
+  bool is_default_budget = false;  // what the GPU has, not what the user asked for
   PeakLimit limit = PeakLimit::automatic;
   std::vector<SweepRow> rows;
   Recommended recommended;

@@ -214,6 +214,21 @@ OpenedStep record_now(const SweepOptions& options, Program program, const Argume
   return step;
 }
 
+// A step executes only on the kind of device that recorded it; of several GPUs any will do.
+std::string executing_device(const TraceDevice& recorded, const std::string& asked) {
+  switch (recorded.kind) {
+    case DeviceKind::cpu:
+      return "cpu";
+    case DeviceKind::phantom:
+      return "phantom:" + recorded.name;
+    case DeviceKind::cuda:
+      return asked.starts_with("cuda") ? asked : "cuda";
+    case DeviceKind::unknown:
+      break;
+  }
+  return asked;
+}
+
 OpenedStep open_step(const SweepOptions& options, const Arguments& line, const Streams& streams) {
   ModelInput input = read_model(options.record.path);
   OpenedStep step;
@@ -231,11 +246,9 @@ OpenedStep open_step(const SweepOptions& options, const Arguments& line, const S
   }
   if (!options.executes) return step;
   if (!step.device) {
-    const std::string kind =
-        step.trace.device.kind == DeviceKind::cpu ? "cpu" : options.record.device;
     const std::int32_t threads =
         options.record.threads > 0 ? options.record.threads : step.trace.device.threads;
-    step.device = make_device(kind, threads);
+    step.device = make_device(executing_device(step.trace.device, options.record.device), threads);
   }
   step.execution = step.device->prepare(step.trace, step.program.get());
   return step;
@@ -319,7 +332,7 @@ ExitCode judge(const SweepOptions& options, const Sweep& sweep, const Streams& s
     if (100 * time_error > *options.time_tolerance_percent) differs = true;
   }
   if (fails) return ExitCode::failed;
-  if (options.budget_bytes && !sweep.recommended.fastest) return ExitCode::nothing_fits;
+  if (sweep.budget_bytes && !sweep.recommended.fastest) return ExitCode::nothing_fits;
   return differs ? ExitCode::differs : ExitCode::done;
 }
 
@@ -333,11 +346,17 @@ SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
                        .build = options.build,
                        .execute = options.execute,
                        .budget_bytes = options.budget_bytes,
+                       .is_default_budget = false,
                        .limit = options.limit,
                        .provenance = step.trace.provenance,
                        .notes = step.notes,
                        .folder = options.output,
                        .resumes = options.resumes};
+  if (!request.budget_bytes && step.trace.device.memory_bytes) {
+    request.budget_bytes =
+        *step.trace.device.memory_bytes - step.trace.device.context_bytes.value_or(0);
+    request.is_default_budget = true;
+  }
   request.provenance.tool = tool_version();
   request.provenance.command_line = joined(line);
   request.provenance.created = utc_now();

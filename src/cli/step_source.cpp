@@ -11,7 +11,7 @@ namespace po = boost::program_options;
 
 void add_record_options(po::options_description& options) {
   options.add_options()("device", po::value<std::string>()->default_value("auto"),
-                        "where to record: auto or cpu")(
+                        "where to record: auto, cpu or cuda[:N]")(
       "seed", po::value<std::int64_t>()->default_value(0),
       "torch.manual_seed right before the step, and for values that the file lacks")(
       "threads", po::value<std::int32_t>()->default_value(0), "CPU threads; 0: the machine's own")(

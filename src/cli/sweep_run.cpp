@@ -30,6 +30,7 @@ class SweepRunner {
     sweep_.device = request.trace.device;
     sweep_.fingerprint = fingerprint(request.trace);
     sweep_.budget_bytes = request.budget_bytes;
+    sweep_.is_default_budget = request.is_default_budget;
     sweep_.limit = request.limit;
     notes_ = request.notes;
   }

@@ -25,6 +25,7 @@ struct SweepRequest {
   BuildOptions build;
   ExecuteOptions execute;
   std::optional<Bytes> budget_bytes;
+  bool is_default_budget = false;  // the GPU's memory, as nothing else was asked for
   PeakLimit limit = PeakLimit::automatic;
   Provenance provenance;
   std::vector<std::string> notes;

@@ -248,9 +248,9 @@ void Recommender::choose_knee() {
 void Recommender::choose_written() {
   const bool plain_does_not_fit =
       plain_ && (at(*plain_).status == Status::out_of_memory || !fits(*plain_));
-  sweep_.recommended.written = sweep_.budget_bytes || plain_does_not_fit
-                                   ? sweep_.recommended.fastest
-                                   : sweep_.recommended.knee;
+  const bool is_budget_given = sweep_.budget_bytes && !sweep_.is_default_budget;
+  sweep_.recommended.written =
+      is_budget_given || plain_does_not_fit ? sweep_.recommended.fastest : sweep_.recommended.knee;
 }
 
 }  // namespace

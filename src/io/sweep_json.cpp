@@ -207,6 +207,7 @@ std::string format_sweep(const Sweep& sweep) {
   json["device"] = to_json(sweep.device);
   json["fingerprint"] = sweep.fingerprint;
   json["budget_bytes"] = or_null(sweep.budget_bytes);
+  if (sweep.is_default_budget) json["is_default_budget"] = true;
   json["limit"] = limit_names.at(static_cast<std::size_t>(sweep.limit));
   json["rows"] = OrderedJson::array();
   for (const SweepRow& row : sweep.rows) json["rows"].push_back(row_to_json(row));
@@ -227,6 +228,9 @@ Sweep parse_sweep(const std::string& path, const std::string& text) {
   sweep.device = read_device(root.at("device"));
   sweep.fingerprint = root.at("fingerprint").string();
   sweep.budget_bytes = find_bytes(root, "budget_bytes");
+  if (const auto is_default = root.find("is_default_budget")) {
+    sweep.is_default_budget = is_default->boolean();
+  }
   if (const auto limit = root.find("limit")) {
     sweep.limit = limit->enumeration<PeakLimit>(limit_names.size(), [](PeakLimit value) {
       return limit_names.at(static_cast<std::size_t>(value));

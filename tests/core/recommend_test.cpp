@@ -87,6 +87,19 @@ TEST_CASE("with a budget the fastest that fits is written, to the byte", "[recom
   CHECK(fits_of(sweep) == std::vector<std::optional<bool>>{false, false, false, true, true});
 }
 
+TEST_CASE("a budget that nobody asked for leaves the choice to the knee", "[recommend]") {
+  Sweep sweep = curve();
+  sweep.budget_bytes = 1000;
+  sweep.is_default_budget = true;
+  recommend(sweep);
+  CHECK(sweep.recommended.written == sweep.recommended.knee);
+  CHECK(fits_of(sweep) == std::vector<std::optional<bool>>(5, true));
+  // The plain step needs 1000 bytes.
+  sweep.budget_bytes = 999;
+  recommend(sweep);
+  CHECK(sweep.recommended.written == sweep.recommended.fastest);
+}
+
 TEST_CASE("a budget that everything fits leaves the plain step as it is", "[recommend]") {
   Sweep sweep = curve();
   sweep.budget_bytes = 1000;

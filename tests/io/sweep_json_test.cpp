@@ -28,7 +28,9 @@ Sweep sweep_with(const SweepRow& row) {
 }
 
 TEST_CASE("a sweep with every case is equal after writing and reading", "[sweep_json]") {
-  const Sweep sweep = sample_sweep();
+  Sweep sweep = sample_sweep();
+  CHECK(parse_sweep("s.json", format_sweep(sweep)) == sweep);
+  sweep.is_default_budget = true;
   CHECK(parse_sweep("s.json", format_sweep(sweep)) == sweep);
   const Sweep without_times = test::sample_sweep_without_times();
   CHECK(parse_sweep("s.json", format_sweep(without_times)) == without_times);

@@ -53,7 +53,7 @@ TEST_CASE("an observer sees each block come and go, and none without bytes") {
   EventList list;
   const void* data = nullptr;
   {
-    const ObserverGuard guard(list);
+    const ObserverGuard guard(CountingAllocator::install(), list);
     const at::Tensor tensor = torch::empty({7}, torch::kByte);
     const at::Tensor nothing = torch::empty({0});
     data = tensor.data_ptr();

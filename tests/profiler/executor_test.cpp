@@ -22,7 +22,7 @@ Schedule plain(const StepTrace& trace) {
 Measurement execute_as_predicted(const RecordedModel& model, const Schedule& schedule) {
   for (const Violation& violation : validate(model.trace, schedule)) FAIL(violation.message);
   const Prediction prediction = simulate(model.trace, schedule);
-  CpuExecution execution(model.trace, fill_from(model.trace, model.statics));
+  StepExecution execution(backend(), model.trace, values_of(model));
   const Measurement measured = execution.execute(schedule, {.repeat = 2, .warm_up = 1});
   REQUIRE(measured.figures.live_peak_bytes == prediction.figures.live_peak_bytes);
   REQUIRE(measured.figures.static_bytes == prediction.figures.static_bytes);
@@ -215,7 +215,7 @@ TEST_CASE("the replay of a recorded step has autograd's gradients, bit for bit, 
     REQUIRE(measured.figures.live_peak_bytes >= recorded.eager_live_peak_bytes);
     REQUIRE(measured.figures.live_peak_bytes <= recorded.eager_live_peak_bytes + constants);
 
-    const CpuExecution execution(recorded.trace, fill_from(recorded.trace, recorded.statics));
+    const StepExecution execution(backend(), recorded.trace, values_of(recorded));
     for (std::size_t g = 0; g < recorded.gradients.size(); ++g) {
       const StorageId id = recorded.trace.gradients[g].second.storage;
       REQUIRE(execution.reference().at(id) == recorded.gradients[g]);
@@ -331,7 +331,7 @@ TEST_CASE("nothing of an execution stays behind") {
   const RecordedModel recorded = record(convolutions());
   const Bytes before = CountingAllocator::install().current_bytes();
   {
-    CpuExecution execution(recorded.trace, fill_from(recorded.trace, recorded.statics));
+    StepExecution execution(backend(), recorded.trace, values_of(recorded));
     const Bytes prepared = CountingAllocator::install().current_bytes();
     const Measurement measured = execution.execute(plain(recorded.trace), {});
     REQUIRE(prepared - before == measured.figures.static_bytes);
@@ -342,7 +342,7 @@ TEST_CASE("nothing of an execution stays behind") {
 
 TEST_CASE("other tensors of the process do not count as the step's") {
   const RecordedModel recorded = record(multilayer_perceptron());
-  CpuExecution execution(recorded.trace, fill_from(recorded.trace, recorded.statics));
+  StepExecution execution(backend(), recorded.trace, values_of(recorded));
   const at::Tensor bystander = torch::empty({1 << 20});
   const Measurement measured = execution.execute(plain(recorded.trace), {});
   REQUIRE(measured.figures.live_peak_bytes ==
@@ -351,7 +351,7 @@ TEST_CASE("other tensors of the process do not count as the step's") {
 
 TEST_CASE("out of memory is a value, and the next execution works") {
   const RecordedModel recorded = record(multilayer_perceptron());
-  CpuExecution execution(recorded.trace, fill_from(recorded.trace, recorded.statics));
+  StepExecution execution(backend(), recorded.trace, values_of(recorded));
   const Place place = GENERATE(Place::device, Place::host_pageable);
   Schedule schedule = plain(recorded.trace);
   const InstanceId huge = add_instance(schedule, {.storage = no_storage,
@@ -372,20 +372,19 @@ TEST_CASE("an operator that makes another size than recorded is named") {
                                [](const Op& candidate) { return candidate.name == "aten::gelu"; });
   recorded.trace.storages[index(op->creates.front())].bytes += 4;
   REQUIRE_THROWS_WITH(
-      CpuExecution(recorded.trace, fill_from(recorded.trace, recorded.statics)),
+      StepExecution(backend(), recorded.trace, values_of(recorded)),
       Catch::Contains("aten::gelu") && Catch::Contains("2048") && Catch::Contains("2052"));
 }
 
 TEST_CASE("an operator that this PyTorch lacks is refused by name") {
   RecordedModel recorded = record(multilayer_perceptron());
   recorded.trace.ops.front().name = "aten::no_such_operator";
-  REQUIRE_THROWS_AS(CpuExecution(recorded.trace, fill_from(recorded.trace, recorded.statics)),
-                    InputError);
+  REQUIRE_THROWS_AS(StepExecution(backend(), recorded.trace, values_of(recorded)), InputError);
 }
 
 TEST_CASE("a schedule that computes something else shows in the gradients") {
   const RecordedModel recorded = record(multilayer_perceptron());
-  CpuExecution execution(recorded.trace, fill_from(recorded.trace, recorded.statics));
+  StepExecution execution(backend(), recorded.trace, values_of(recorded));
   Schedule schedule = plain(recorded.trace);
   // gelu_backward takes its incoming gradient for its input and the other way round.
   for (Step& step : schedule.steps) {

@@ -26,7 +26,7 @@ Names operators_of(Optimizer optimizer, OptimizerForm form) {
   for (const OptimizerState& state : step->states()) {
     statics.push_back({state.name, Role::optimizer_state, state.tensor});
   }
-  StepRecorder recorder(statics, {});
+  StepRecorder recorder(backend(), statics, {});
   recorder.set_phase(Phase::optimizer);
   step->step();
   Names names;

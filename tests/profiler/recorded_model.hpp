@@ -10,15 +10,20 @@
 #include <utility>
 #include <vector>
 
+#include "backend_cpu.hpp"
 #include "counting_allocator.hpp"
 #include "executor.hpp"
-#include "recorded_call.hpp"
 #include "recorder.hpp"
 #include "step_values.hpp"
 #include "storage_table.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
+
+inline Backend& backend() {
+  static CpuBackend cpu;
+  return cpu;
+}
 
 struct Model {
   std::vector<StaticTensor> statics;
@@ -34,6 +39,10 @@ struct RecordedModel {
   std::vector<std::uint8_t> loss;
   Bytes eager_live_peak_bytes = 0;
 };
+
+inline FillStorage values_of(const RecordedModel& model) {
+  return fill_from(model.trace, values_of(backend(), model.statics));
+}
 
 inline std::vector<StaticTensor> statics_of(const torch::nn::Module& module,
                                             const std::vector<StaticTensor>& inputs) {
@@ -52,7 +61,7 @@ class ModelRecording {
  public:
   explicit ModelRecording(Model model) : model_(std::move(model)) {
     for (const StaticTensor& entry : model_.statics) {
-      initial_.push_back(bytes_of(entry.tensor.storage()));
+      initial_.push_back(bytes_of(backend(), entry.tensor.storage()));
     }
   }
 
@@ -61,7 +70,7 @@ class ModelRecording {
     RecordedModel recorded;
     recorded.eager_live_peak_bytes = eager_peak();
     reset();
-    StepRecorder recorder(model_.statics, {});
+    StepRecorder recorder(backend(), model_.statics, {});
     at::Tensor loss = model_.loss();
     recorder.mark_loss(loss);
     recorder.set_phase(Phase::backward);
@@ -71,9 +80,9 @@ class ModelRecording {
     for (const StaticTensor& entry : model_.statics) {
       if (entry.role != Role::parameter || !entry.tensor.grad().defined()) continue;
       recorder.mark_gradient(entry.tensor, entry.tensor.grad());
-      recorded.gradients.push_back(bytes_of(entry.tensor.grad().storage()));
+      recorded.gradients.push_back(bytes_of(backend(), entry.tensor.grad().storage()));
     }
-    recorded.loss = bytes_of(loss.storage());
+    recorded.loss = bytes_of(backend(), loss.storage());
     recorded.trace = recorder.finish();
     recorded.trace.device.kind = DeviceKind::cpu;
     reset();

@@ -64,7 +64,7 @@ class Gpt(nn.Module):
         self.head.weight = self.tokens.weight
 
     def forward(self, index, target):
-        x = self.tokens(index) + self.positions(torch.arange(index.shape[1]))
+        x = self.tokens(index) + self.positions(torch.arange(index.shape[1], device=index.device))
         for block in self.blocks:
             x = block(x)
         return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), target.flatten())

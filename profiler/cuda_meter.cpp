@@ -1,0 +1,65 @@
+#include "cuda_meter.hpp"
+
+#include "tidemark/errors.hpp"
+
+namespace tidemark {
+
+namespace allocator = c10::cuda::CUDACachingAllocator;
+
+CudaMeter& CudaMeter::install(c10::DeviceIndex device) {
+  // Never destroyed: the allocator goes on calling it.
+  static CudaMeter* const meter = new CudaMeter(device);
+  if (meter->device_ != device) {
+    throw InternalError("one process counts the memory of one GPU");
+  }
+  return *meter;
+}
+
+CudaMeter::CudaMeter(c10::DeviceIndex device) : device_(device) {
+  allocator::attachAllocatorTraceTracker(
+      [this](const allocator::TraceEntry& entry) { take(entry); });
+  allocator::attachOutOfMemoryObserver(
+      [this](std::int64_t, std::size_t asked, std::size_t total, std::size_t free) {
+        const std::scoped_lock lock(mutex_);
+        out_of_memory_ = {.asked = static_cast<Bytes>(asked),
+                          .free = static_cast<Bytes>(free),
+                          .total = static_cast<Bytes>(total)};
+      });
+}
+
+void CudaMeter::set_observer(AllocationObserver* observer) {
+  const std::scoped_lock lock(mutex_);
+  observer_ = observer;
+}
+
+std::optional<CudaOutOfMemory> CudaMeter::last_out_of_memory() const {
+  const std::scoped_lock lock(mutex_);
+  return out_of_memory_;
+}
+
+// Called while the allocator's lock is held.
+void CudaMeter::take(const allocator::TraceEntry& entry) {
+  if (entry.device_ != device_) return;
+  using Entry = allocator::TraceEntry;
+  const bool is_free = entry.action_ == Entry::FREE_REQUESTED;
+  if (!is_free && entry.action_ != Entry::ALLOC) return;
+  const std::scoped_lock lock(mutex_);
+  const auto address = static_cast<std::size_t>(entry.addr_);
+  // The allocator speaks of addresses as numbers.
+  const void* data = reinterpret_cast<const void*>(address);  // NOLINT
+  if (!is_free) {
+    const auto bytes = static_cast<Bytes>(entry.size_);
+    blocks_[address] = bytes;
+    const Bytes level = current_.fetch_add(bytes) + bytes;
+    if (level > peak_.load()) peak_.store(level);
+    if (observer_ != nullptr) observer_->on_allocate(data, bytes);
+    return;
+  }
+  const auto block = blocks_.find(address);
+  if (block == blocks_.end()) return;
+  if (observer_ != nullptr) observer_->on_free(data, block->second);
+  current_.fetch_sub(block->second);
+  blocks_.erase(block);
+}
+
+}  // namespace tidemark
