@@ -31,7 +31,8 @@ class CsvExporter final : public Exporter {
   [[nodiscard]] std::string_view description() const override {
     return "full numbers, for spreadsheets and programs";
   }
-  void write(const Sweep& sweep, std::ostream& out) const override {
+  void write(const ReportSource& source, std::ostream& out) const override {
+    const Sweep& sweep = source.sweep();
     std::vector<std::string> header;
     for (const Column& column : columns()) {
       if (!column.field.empty()) header.push_back(column.field);

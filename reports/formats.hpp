@@ -1,7 +1,7 @@
 // The exporters, for the registry alone: the world reaches them through exporters().
 #pragma once
 
-#include "tidemark/report.hpp"
+#include "tidemark/export.hpp"
 
 namespace tidemark {
 

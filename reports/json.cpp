@@ -14,7 +14,9 @@ class JsonExporter final : public Exporter {
   [[nodiscard]] std::string_view description() const override {
     return "everything, as sweep.json holds it";
   }
-  void write(const Sweep& sweep, std::ostream& out) const override { out << format_sweep(sweep); }
+  void write(const ReportSource& source, std::ostream& out) const override {
+    out << format_sweep(source.sweep());
+  }
 };
 
 }  // namespace

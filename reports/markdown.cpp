@@ -39,7 +39,8 @@ class MarkdownExporter final : public Exporter {
   [[nodiscard]] std::string_view description() const override {
     return "a table for pull requests and notes";
   }
-  void write(const Sweep& sweep, std::ostream& out) const override {
+  void write(const ReportSource& source, std::ostream& out) const override {
+    const Sweep& sweep = source.sweep();
     out << '|';
     for (const Column* column : titled_columns()) out << ' ' << column->title << " |";
     out << "\n|";

@@ -73,8 +73,8 @@ class TableExporter final : public Exporter {
   [[nodiscard]] std::string_view description() const override {
     return "aligned text, for terminals";
   }
-  void write(const Sweep& sweep, std::ostream& out) const override {
-    TableWriter(out).write(sweep);
+  void write(const ReportSource& source, std::ostream& out) const override {
+    TableWriter(out).write(source.sweep());
   }
 };
 

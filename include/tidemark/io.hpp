@@ -2,11 +2,14 @@
 // names the file, the place in it and the remedy.
 #pragma once
 
+#include <cstddef>
+#include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
 #include "tidemark/config.hpp"
-#include "tidemark/prediction.hpp"
+#include "tidemark/export.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/schedule.hpp"
@@ -33,18 +36,19 @@ void write_step_trace(const StepTrace& trace, const std::string& path);
 [[nodiscard]] Sweep parse_sweep(const std::string& path, const std::string& text);
 [[nodiscard]] std::string format_sweep(const Sweep& sweep);
 
-// rows/N.json.gz: the row, its schedule, and both timelines.
-struct RowDetail {
-  std::string fingerprint;
-  SweepRow row;
-  Schedule schedule;
-  std::optional<MemoryTimeline> predicted;
-  std::optional<MemoryTimeline> measured;
-  bool operator==(const RowDetail&) const = default;
-};
+// rows/N.json.gz.
 [[nodiscard]] RowDetail read_row_detail(const std::string& path);
 [[nodiscard]] RowDetail parse_row_detail(const std::string& path, const std::string& text);
 [[nodiscard]] std::string format_row_detail(const RowDetail& detail);
+
+// A finished sweep by its folder or its sweep.json, for formats and targets. The trace, the rows'
+// details and the configuration are read when first asked for.
+struct OpenOptions {
+  std::optional<std::size_t> row;     // the chosen one; absent: the recommended one
+  std::optional<std::string> config;  // the user's file; absent: the one in the folder
+};
+[[nodiscard]] std::unique_ptr<ReportSource> open_sweep(const std::string& path,
+                                                       const OpenOptions& options = {});
 
 // Whole files. Gzip is undone by content; writing compresses when the name ends in .gz, goes
 // through a temporary file beside the target, and is complete or absent.

@@ -88,4 +88,25 @@ struct SimulateOptions {
 [[nodiscard]] Prediction simulate(const StepTrace& trace, const Schedule& schedule,
                                   const SimulateOptions& options = {});
 
+// Sees a replay from inside: which instances there are at each step, and when each step runs. For
+// pictures and explanations, which need more than the sums.
+class ReplayWatcher {
+ public:
+  ReplayWatcher() = default;
+  ReplayWatcher(const ReplayWatcher&) = delete;
+  ReplayWatcher& operator=(const ReplayWatcher&) = delete;
+  virtual ~ReplayWatcher() = default;
+  // What counts as the step's memory. Static instances come before the first step; unnamed
+  // creations and an operator's workspace (of no_storage) come and go within their step.
+  virtual void came(const Instance& instance) = 0;
+  virtual void went(const Instance& instance) = 0;
+  // The levels that the timeline gives for the step; what it frees is still there.
+  virtual void during(std::size_t step, Bytes live_bytes, Bytes host_bytes) = 0;
+  // When the step ran on its queue; a wait lasts as long as it holds the queue up.
+  virtual void done(std::size_t step, Queue queue, double begin_seconds, double end_seconds) = 0;
+};
+
+// The live bytes and clocks of simulate(), watched.
+void replay(const StepTrace& trace, const Schedule& schedule, ReplayWatcher& watcher);
+
 }  // namespace tidemark

@@ -2,10 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <iosfwd>
-#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -90,19 +87,5 @@ void recommend(Sweep& sweep);
 // "5.41 GiB", "812 MiB", "640 B"; and "12.3 ms".
 [[nodiscard]] std::string format_bytes(Bytes bytes);
 [[nodiscard]] std::string format_seconds(double seconds);
-
-// The Exporter seam: one file per format in reports/, one line in its registry.
-class Exporter {
- public:
-  Exporter() = default;
-  Exporter(const Exporter&) = delete;
-  Exporter& operator=(const Exporter&) = delete;
-  virtual ~Exporter() = default;
-  [[nodiscard]] virtual std::string_view name() const = 0;
-  [[nodiscard]] virtual std::string_view description() const = 0;
-  virtual void write(const Sweep& sweep, std::ostream& out) const = 0;
-};
-
-[[nodiscard]] std::span<const Exporter* const> exporters();
 
 }  // namespace tidemark

@@ -3,9 +3,9 @@
 #include <ostream>
 
 #include "options.hpp"
+#include "tidemark/export.hpp"
 #include "tidemark/lint.hpp"
 #include "tidemark/planner.hpp"
-#include "tidemark/report.hpp"
 
 namespace tidemark {
 

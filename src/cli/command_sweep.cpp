@@ -425,7 +425,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
                      (std::filesystem::path(*options.output) / "step.json.gz").string());
     write_config(options, sweep, config, streams);
   }
-  table().write(sweep, streams.out);
+  table().write(SweepOnly(sweep), streams.out);
   if (interrupted) {
     streams.err << "tidemark: interrupted; go on with the same command and --resume\n";
     return ExitCode::failed;

@@ -54,8 +54,9 @@ class SweepRunner {
   }
 
  private:
-  [[nodiscard]] fs::path row_path(std::size_t i) const {
-    return fs::path(*request_.folder) / "rows" / (std::to_string(i) + ".json.gz");
+  // Of the row that comes next: files are numbered as the rows of sweep.json.
+  [[nodiscard]] fs::path row_path() const {
+    return fs::path(*request_.folder) / "rows" / (std::to_string(sweep_.rows.size()) + ".json.gz");
   }
 
   void prepare_folder() const {
@@ -79,9 +80,9 @@ class SweepRunner {
 
   // A row of an earlier run of the same sweep. A damaged file is run again.
   [[nodiscard]] std::optional<RowDetail> earlier(std::size_t i) const {
-    if (!request_.folder || !request_.resumes || !fs::exists(row_path(i))) return std::nullopt;
+    if (!request_.folder || !request_.resumes || !fs::exists(row_path())) return std::nullopt;
     try {
-      RowDetail detail = read_row_detail(row_path(i).string());
+      RowDetail detail = read_row_detail(row_path().string());
       const bool is_same = detail.fingerprint == sweep_.fingerprint &&
                            detail.row.setting == request_.settings[i] &&
                            (detail.measured.has_value() || execution_ == nullptr ||
@@ -101,7 +102,7 @@ class SweepRunner {
     }
     detail.row.yours = request_.yours == i;
     if (is_told_already(i, detail.row)) return;
-    if (request_.folder) write_file(row_path(i).string(), format_row_detail(detail));
+    if (request_.folder) write_file(row_path().string(), format_row_detail(detail));
     sweep_.rows.push_back(std::move(detail.row));
     finish();
   }

@@ -14,8 +14,11 @@ namespace {
 
 class Simulation {
  public:
-  Simulation(const StepTrace& trace, const Schedule& schedule)
-      : trace_(trace), schedule_(schedule), step_end_(schedule.steps.size(), 0.0) {
+  Simulation(const StepTrace& trace, const Schedule& schedule, ReplayWatcher* watcher)
+      : trace_(trace),
+        schedule_(schedule),
+        watcher_(watcher),
+        step_end_(schedule.steps.size(), 0.0) {
     prediction_.timeline.live_bytes.reserve(schedule.steps.size());
     prediction_.timeline.host_bytes.reserve(schedule.steps.size());
     for (std::int32_t i = 0; i < schedule.initial_instances; ++i) {
@@ -44,6 +47,7 @@ class Simulation {
 
   void add(const Instance& instance) {
     if (!is_counted(instance)) return;
+    if (watcher_ != nullptr) watcher_->came(instance);
     if (instance.place == Place::device) {
       live_ += instance.bytes;
       by_term_[static_cast<std::size_t>(instance.term)] += instance.bytes;
@@ -54,6 +58,7 @@ class Simulation {
 
   void remove(const Instance& instance) {
     if (!is_counted(instance)) return;
+    if (watcher_ != nullptr) watcher_->went(instance);
     if (instance.place == Place::device) {
       live_ -= instance.bytes;
       by_term_[static_cast<std::size_t>(instance.term)] -= instance.bytes;
@@ -68,6 +73,7 @@ class Simulation {
     prediction_.timeline.live_bytes.push_back(live_);
     prediction_.timeline.host_bytes.push_back(host_);
     figures.host_peak_bytes = std::max(figures.host_peak_bytes, host_);
+    if (watcher_ != nullptr) watcher_->during(step_, live_, host_);
     if (live_ <= figures.live_peak_bytes) return;
     figures.live_peak_bytes = live_;
     figures.peak_breakdown = by_term_;
@@ -83,23 +89,28 @@ class Simulation {
 
   void apply(const Run& run) {
     const Op& op = trace_.ops[index(run.op)];
-    Bytes unnamed = 0;
     for (std::size_t i = 0; i < run.creates.size(); ++i) {
       if (run.creates[i] != unnamed_instance) {
         add(schedule_.instances[index(run.creates[i])]);
-      } else if (is_on_device(trace_, op.creates[i])) {
-        unnamed += trace_.storages[index(op.creates[i])].bytes;
+      } else {
+        passing_.push_back({.storage = op.creates[i],
+                            .number = 0,
+                            .bytes = trace_.storages[index(op.creates[i])].bytes,
+                            .place = Place::device,
+                            .term = term_of_unnamed(op)});
       }
     }
-    Bytes& unnamed_term = by_term_[static_cast<std::size_t>(term_of_unnamed(op))];
-    Bytes& workspace_term = by_term_[static_cast<std::size_t>(Term::workspace)];
-    unnamed_term += unnamed;
-    workspace_term += op.workspace_bytes;
-    live_ += unnamed + op.workspace_bytes;
+    if (op.workspace_bytes != 0) {
+      passing_.push_back({.storage = no_storage,
+                          .number = 0,
+                          .bytes = op.workspace_bytes,
+                          .place = Place::device,
+                          .term = Term::workspace});
+    }
+    for (const Instance& instance : passing_) add(instance);
     sample(run.op);
-    unnamed_term -= unnamed;
-    workspace_term -= op.workspace_bytes;
-    live_ -= unnamed + op.workspace_bytes;
+    for (const Instance& instance : passing_) remove(instance);
+    passing_.clear();
     advance(Queue::compute, seconds(op.duration));
     if (cause_ == Cause::recompute) recompute_seconds_ += seconds(op.duration);
   }
@@ -133,8 +144,10 @@ class Simulation {
   void apply(const Wait& wait) {
     sample(std::nullopt);
     double& clock = clocks_[static_cast<std::size_t>(wait.queue)];
+    const double begin = clock;
     clock = std::max(clock, step_end_[index(wait.event)]);
     step_end_[step_] = clock;
+    if (watcher_ != nullptr) watcher_->done(step_, wait.queue, begin, clock);
   }
 
   [[nodiscard]] std::optional<double> bandwidth(const Copy& copy) const {
@@ -158,8 +171,11 @@ class Simulation {
   }
 
   void advance(Queue queue, double duration) {
-    clocks_[static_cast<std::size_t>(queue)] += duration;
-    step_end_[step_] = clocks_[static_cast<std::size_t>(queue)];
+    double& clock = clocks_[static_cast<std::size_t>(queue)];
+    const double begin = clock;
+    clock += duration;
+    step_end_[step_] = clock;
+    if (watcher_ != nullptr) watcher_->done(step_, queue, begin, clock);
   }
 
   void finish() {
@@ -179,6 +195,7 @@ class Simulation {
 
   const StepTrace& trace_;
   const Schedule& schedule_;
+  ReplayWatcher* watcher_;
   Prediction prediction_;
   std::size_t step_ = 0;
   Cause cause_ = Cause::recorded;
@@ -187,6 +204,7 @@ class Simulation {
   std::array<Bytes, term_count> by_term_{};
   std::array<double, queue_count> clocks_{};
   std::vector<double> step_end_;
+  std::vector<Instance> passing_;  // what dies at the end of the running operator
   double recompute_seconds_ = 0;
   double transfer_seconds_ = 0;
   bool has_times_ = false;
@@ -197,7 +215,7 @@ class Simulation {
 
 Prediction simulate(const StepTrace& trace, const Schedule& schedule,
                     const SimulateOptions& options) {
-  Prediction prediction = Simulation(trace, schedule).run();
+  Prediction prediction = Simulation(trace, schedule, nullptr).run();
   prediction.figures.pinned_reserved_bytes = replay_pinned_pool(trace, schedule);
   if (auto levels = replay_allocator(trace, schedule, options)) {
     prediction.figures.allocated_peak_bytes = levels->allocated_peak;
@@ -208,6 +226,10 @@ Prediction simulate(const StepTrace& trace, const Schedule& schedule,
     prediction.out_of_memory = std::move(levels->out_of_memory);
   }
   return prediction;
+}
+
+void replay(const StepTrace& trace, const Schedule& schedule, ReplayWatcher& watcher) {
+  (void)Simulation(trace, schedule, &watcher).run();
 }
 
 }  // namespace tidemark

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <map>
 #include <variant>
@@ -6,6 +7,7 @@
 #include "block_chain.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/setting.hpp"
+#include "tidemark/sweep.hpp"
 
 namespace tidemark {
 namespace {
@@ -168,6 +170,54 @@ TEST_CASE("copies on a side queue run beside compute until somebody waits", "[si
   // Copies down overlap with the 20 ns of the next block's forward; the two that come up again
   // (x1 and x0) are waited for at once.
   CHECK(step_ns(CpuCheckpointing::async) == Approx(plain + 2 * 10));
+}
+
+// Adds up what came and went, by itself.
+class AddingWatcher final : public ReplayWatcher {
+ public:
+  void came(const Instance& instance) override { level(instance.place) += instance.bytes; }
+  void went(const Instance& instance) override { level(instance.place) -= instance.bytes; }
+  void during(std::size_t step, Bytes live, Bytes host) override {
+    CHECK(step == steps++);
+    CHECK(live == live_);
+    CHECK(host == host_);
+  }
+  void done(std::size_t step, Queue queue, double begin, double end) override {
+    CHECK(step + 1 == steps);
+    CHECK(begin >= last_[static_cast<std::size_t>(queue)]);
+    CHECK(end >= begin);
+    last_[static_cast<std::size_t>(queue)] = end;
+  }
+  [[nodiscard]] double end() const { return *std::max_element(last_.begin(), last_.end()); }
+
+  std::size_t steps = 0;
+
+ private:
+  Bytes& level(Place place) {
+    if (place == Place::device) return live_;
+    return place == Place::peer ? peer_ : host_;
+  }
+  Bytes live_ = 0;
+  Bytes host_ = 0;
+  Bytes peer_ = 0;
+  std::array<double, queue_count> last_{};
+};
+
+TEST_CASE("a watcher sees every byte and every moment of a replay", "[simulate]") {
+  test::BlockChain chain(4);
+  chain.trace().device.copy_bytes_per_second = 1e9;
+  chain.trace().ops[3].workspace_bytes = 7;
+  const auto runs = find_blocks(chain.trace());
+  for (const Setting& setting : expand(SweepAxes{}, runs)) {
+    const auto built = build_schedule(chain.trace(), runs, setting);
+    if (!std::holds_alternative<BuiltSchedule>(built)) continue;
+    const Schedule& schedule = std::get<BuiltSchedule>(built).schedule;
+    AddingWatcher watcher;
+    replay(chain.trace(), schedule, watcher);
+    const Prediction prediction = simulate(chain.trace(), schedule);
+    CHECK(watcher.steps == schedule.steps.size());
+    CHECK(watcher.end() == prediction.figures.step_seconds);
+  }
 }
 
 }  // namespace

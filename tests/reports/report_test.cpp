@@ -28,7 +28,7 @@ const Exporter& exporter(const std::string& name) {
 
 std::string written(const std::string& format, const Sweep& sweep) {
   std::ostringstream out;
-  exporter(format).write(sweep, out);
+  exporter(format).write(SweepOnly(sweep), out);
   return out.str();
 }
 
