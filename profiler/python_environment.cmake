@@ -4,8 +4,9 @@
 set(TIDEMARK_TORCH_VERSION 2.11.0)
 
 function(tidemark_has_torch python result)
+  # pip hides the environment's packages from a build by PYTHONPATH; torch is meant to be found.
   execute_process(
-    COMMAND ${python} -c
+    COMMAND ${CMAKE_COMMAND} -E env --unset=PYTHONPATH ${python} -c
       "import importlib.metadata as m; print(m.version('torch').split('+')[0])"
     OUTPUT_VARIABLE version OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   set(${result} "${version}" PARENT_SCOPE)
@@ -40,6 +41,11 @@ function(tidemark_find_python result)
   if(TIDEMARK_PYTHON)
     tidemark_has_torch(${TIDEMARK_PYTHON} version)
     if(NOT version STREQUAL TIDEMARK_TORCH_VERSION)
+      if(SKBUILD)
+        message(FATAL_ERROR "This environment (${TIDEMARK_PYTHON}) has torch '${version}'; Tidemark "
+          "needs torch ${TIDEMARK_TORCH_VERSION}: pip install torch==${TIDEMARK_TORCH_VERSION}, "
+          "then pip install --no-build-isolation . where the tool hides the environment (uv)")
+      endif()
       message(FATAL_ERROR "TIDEMARK_PYTHON names ${TIDEMARK_PYTHON}, which has "
         "torch '${version}'; Tidemark needs torch ${TIDEMARK_TORCH_VERSION}. Leave the option out "
         "and an environment is made in the build folder.")

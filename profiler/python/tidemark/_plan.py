@@ -1,0 +1,135 @@
+"""What a sweep, a row of it or a plan asks a model to do: groups of modules that are recomputed
+together, and where their inputs lie meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any, Mapping, Sequence, Union
+
+
+class PlanError(ValueError):
+    """A plan that cannot be read, or that this package cannot put into force."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """The predicted peak of the step, and the part of it that exists before the step."""
+
+    live_peak_bytes: int
+    static_bytes: int
+    allocated_peak_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+
+    @property
+    def rise_bytes(self) -> int:
+        """How far the step rises above what was there before it."""
+        return self.live_peak_bytes - self.static_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Groups of modules, by their path in the model. Each group is recomputed together."""
+
+    segments: tuple[tuple[str, ...], ...] = ()
+    offload: bool = False
+    promise: Promise | None = None
+    device: str | None = None  # the kind of device that the promise is for: "cpu", "cuda", "phantom"
+    title: str = "plan"
+    notes: tuple[str, ...] = ()
+
+
+PlanLike = Union[Plan, str, "os.PathLike[str]", Mapping[str, Any], Sequence[Sequence[str]]]
+
+
+def load_plan(source: PlanLike, row: int | None = None) -> Plan:
+    """A plan from a sweep's folder or sweep.json (its recommended row, or `row`), a row of it as a
+    dictionary, or a list of groups of module paths."""
+    if isinstance(source, Plan):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return _read(pathlib.Path(source), row)
+    if isinstance(source, Mapping):
+        return _from_row(source, None, "row")
+    segments = tuple(tuple(group) for group in source)
+    if any(isinstance(group, str) for group in source):
+        raise PlanError("a plan is a list of groups: write [['layers.0', 'layers.1'], ['layers.2']]")
+    return Plan(segments=segments, title=f"{len(segments)} checkpoints")
+
+
+def _read(path: pathlib.Path, row: int | None) -> Plan:
+    if path.is_dir():
+        path = path / "sweep.json"
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: is no JSON: {error}") from None
+    if not isinstance(document, dict) or "rows" not in document:
+        raise PlanError(f"{path}: holds no sweep; name a sweep's folder or its sweep.json")
+    rows = document["rows"]
+    if row is None:
+        written = (document.get("recommended") or {}).get("written")
+        if written is None:
+            raise PlanError(f"{path}: recommends nothing: no setting fits the budget; name a row")
+        row = int(written["row"])
+    if not 0 <= row < len(rows):
+        raise PlanError(f"{path}: has no row {row}; its rows are 0 to {len(rows) - 1}")
+    return _from_row(rows[row], document, f"row {row} of {path}")
+
+
+def _from_row(row: Mapping[str, Any], document: Mapping[str, Any] | None, title: str) -> Plan:
+    setting = row["setting"]
+    if row.get("status", "ok") == "invalid":
+        raise PlanError(f"{title} is no valid setting: {' '.join(row.get('notes', []))}")
+    if setting.get("partition_activations"):
+        raise PlanError(
+            f"{title} partitions checkpoints over ranks, which only DeepSpeed's own checkpointing "
+            "does: use the exported ds_config.json with deepspeed.checkpointing.configure()"
+        )
+    notes = []
+    twin = row
+    if setting.get("method") == "reentrant" and setting.get("number_checkpoints"):
+        found = _non_reentrant_twin(setting, document)
+        if found is None:
+            notes.append(
+                "the sweep predicts reentrant checkpointing, and PyTorch's other form is put into "
+                "force, which needs a little less; sweep with --method non_reentrant for its peak"
+            )
+        twin = found or row
+    checkpointed = setting.get("number_checkpoints") is not None
+    segments = setting.get("segments") or []
+    if checkpointed and not segments:
+        raise PlanError(f"{title} names no segments; sweep again with this version")
+    return Plan(
+        segments=tuple(tuple(group) for group in segments) if checkpointed else (),
+        offload=setting.get("cpu_checkpointing", "off") != "off",
+        promise=_promise(twin.get("predicted")),
+        device=((document or {}).get("device") or {}).get("kind"),
+        title=title,
+        notes=tuple(notes),
+    )
+
+
+def _non_reentrant_twin(
+    setting: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    wanted = {**setting, "method": "non_reentrant"}
+    for row in (document or {}).get("rows", []):
+        if row["setting"] == wanted:
+            return row
+    return None
+
+
+def _promise(figures: Mapping[str, Any] | None) -> Promise | None:
+    if not figures:
+        return None
+    return Promise(
+        live_peak_bytes=figures["live_peak_bytes"],
+        static_bytes=figures["static_bytes"],
+        allocated_peak_bytes=figures.get("allocated_peak_bytes"),
+        reserved_peak_bytes=figures.get("reserved_peak_bytes"),
+    )
