@@ -27,9 +27,11 @@ std::optional<double> predicted_time(const SweepRow& row, TimeOf time) {
 }
 
 // The measured time where there is one, else the predicted one.
-Cell best_time(const SweepRow& row, TimeOf time) {
-  if (const auto seconds = measured_time(row, time)) return Duration{*seconds, false};
-  if (const auto seconds = predicted_time(row, time)) return Duration{*seconds, true};
+Cell best_time(const Sweep& sweep, const SweepRow& row, TimeOf time) {
+  if (const auto seconds = measured_time(row, time)) return Duration{*seconds, false, false};
+  if (const auto seconds = predicted_time(row, time)) {
+    return Duration{*seconds, true, times_are_modelled(sweep)};
+  }
   return {};
 }
 
@@ -39,11 +41,11 @@ Cell overhead(const Sweep& sweep, const SweepRow& row) {
   if (plain == nullptr) return {};
   constexpr TimeOf step = &StepFigures::step_seconds;
   if (const auto own = measured_time(row, step), base = measured_time(*plain, step); own && base) {
-    return DurationDifference{*own - *base, false};
+    return DurationDifference{*own - *base, false, false};
   }
   if (const auto own = predicted_time(row, step), base = predicted_time(*plain, step);
       own && base) {
-    return DurationDifference{*own - *base, true};
+    return DurationDifference{*own - *base, true, times_are_modelled(sweep)};
   }
   return {};
 }
@@ -103,10 +105,11 @@ void add_people_columns(std::vector<Column>& all) {
     return ByteCount{limiting_peak(row.measured->figures, sweep.limit)};
   });
   add("error", true, error);
-  add("step time", true,
-      [](const Sweep&, const SweepRow& row) { return best_time(row, &StepFigures::step_seconds); });
-  add("recompute time", true, [](const Sweep&, const SweepRow& row) {
-    return best_time(row, &StepFigures::recompute_seconds);
+  add("step time", true, [](const Sweep& sweep, const SweepRow& row) {
+    return best_time(sweep, row, &StepFigures::step_seconds);
+  });
+  add("recompute time", true, [](const Sweep& sweep, const SweepRow& row) {
+    return best_time(sweep, row, &StepFigures::recompute_seconds);
   });
   add("overhead", true, overhead);
   add("host", true, [](const Sweep&, const SweepRow& row) -> Cell {
@@ -160,7 +163,7 @@ struct FigureColumn {
 };
 
 Cell seconds_or_nothing(const std::optional<double>& seconds) {
-  return seconds ? Cell(Duration{*seconds, false}) : Cell();
+  return seconds ? Cell(Duration{*seconds, false, false}) : Cell();
 }
 
 constexpr std::array<FigureColumn, 7> byte_figures{{
@@ -259,11 +262,12 @@ struct ForPeople {
     return (difference.bytes > 0 ? "+" : "") + std::to_string(difference.bytes) + " B";
   }
   std::string operator()(const Duration& duration) const {
-    return (duration.is_predicted ? "~" : "") + format_seconds(duration.seconds);
+    return (duration.is_predicted ? "~" : "") + format_seconds(duration.seconds) +
+           (duration.is_modelled ? " modelled" : "");
   }
   std::string operator()(const DurationDifference& difference) const {
     return std::string(difference.is_predicted ? "~" : "") + (difference.seconds > 0 ? "+" : "") +
-           format_seconds(difference.seconds);
+           format_seconds(difference.seconds) + (difference.is_modelled ? " modelled" : "");
   }
   std::string operator()(std::int64_t number) const { return std::to_string(number); }
   std::string operator()(bool flag) const { return flag ? "yes" : "no"; }

@@ -21,10 +21,12 @@ struct ByteDifference {
 struct Duration {
   double seconds = 0;
   bool is_predicted = false;  // people see a ~, so that nobody takes it for a measured one
+  bool is_modelled = false;   // not even the operators' times were measured: people see the word
 };
 struct DurationDifference {
   double seconds = 0;
   bool is_predicted = false;
+  bool is_modelled = false;
 };
 
 // One figure of a row; monostate: it does not apply or is not known.

@@ -109,6 +109,13 @@ bool shows_predicted_times(const Sweep& sweep) {
   });
 }
 
+std::string time_model_clause(const Sweep& sweep) {
+  if (!times_are_modelled(sweep)) return "";
+  const std::string rates = sweep.time_model.empty() ? sweep.device.name : sweep.time_model;
+  return "; modelled: no operator was timed, each takes what the rates of " + for_people(rates) +
+         " give";
+}
+
 std::string setting_of_row(const Sweep& sweep, const Recommendation& recommendation) {
   return for_people(describe(sweep.rows.at(recommendation.row).setting));
 }
@@ -150,7 +157,9 @@ std::vector<std::string> closing_lines(const Sweep& sweep) {
   const bool has_yours = std::any_of(sweep.rows.begin(), sweep.rows.end(),
                                      [](const SweepRow& row) { return row.yours; });
   if (has_yours) lines.emplace_back("* your configuration");
-  if (shows_predicted_times(sweep)) lines.emplace_back("~ predicted, not measured");
+  if (shows_predicted_times(sweep)) {
+    lines.emplace_back("~ predicted, not measured" + time_model_clause(sweep));
+  }
   add_recommendations(sweep, lines);
   for (const SharedNote& note : shared_notes(sweep)) lines.push_back(note_line(note));
   for (const std::string& note : sweep.notes) lines.push_back("note: " + for_people(note));

@@ -13,6 +13,7 @@
 #include "tidemark/program.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/schedule.hpp"
+#include "tidemark/time_model.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
@@ -28,6 +29,11 @@ namespace tidemark {
 [[nodiscard]] StepTrace parse_step_trace(const std::string& path, const std::string& text);
 void write_step_trace(const StepTrace& trace, const std::string& path);
 [[nodiscard]] std::string format_step_trace(const StepTrace& trace);
+
+// machine.json.
+[[nodiscard]] MachineRates read_machine(const std::string& path);
+[[nodiscard]] MachineRates parse_machine(const std::string& path, const std::string& text);
+[[nodiscard]] std::string format_machine(const MachineRates& rates);
 
 [[nodiscard]] Config read_config(const std::string& path);
 

@@ -66,6 +66,7 @@ struct Sweep {
   std::optional<Bytes> budget_bytes;
   bool is_default_budget = false;  // what the GPU has, not what the user asked for
   PeakLimit limit = PeakLimit::automatic;
+  std::string time_model;  // whose rates gave the predicted times; empty: the trace's own times
   std::vector<SweepRow> rows;
   Recommended recommended;
   std::vector<std::string> notes;
@@ -74,6 +75,10 @@ struct Sweep {
 
 // The peak that a budget is held against: reserved where there is an allocator, else live.
 [[nodiscard]] Bytes limiting_peak(const StepFigures& figures, PeakLimit limit);
+
+// Whether the predicted times come from rates instead of timed operators, as on a GPU that is not
+// there. Wherever such a time is shown, it is called modelled.
+[[nodiscard]] bool times_are_modelled(const Sweep& sweep);
 
 // Measured figures where a row has them, else the predicted ones.
 [[nodiscard]] const StepFigures& best_figures(const SweepRow& row);

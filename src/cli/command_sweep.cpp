@@ -55,6 +55,7 @@ struct SweepOptions {
   bool names_settings = false;  // an axis that can be refused was narrowed by hand
   Bytes tolerance_bytes = 0;
   std::optional<double> time_tolerance_percent;
+  std::optional<std::string> machine;  // whose rates time the operators
 };
 
 po::options_description describe_options() {
@@ -78,8 +79,10 @@ po::options_description describe_options() {
       "budget", word(), "bytes that the step may need, such as 6GiB")(
       "alloc-conf", po::value<std::vector<std::string>>()->composing(),
       "allocator settings as PYTORCH_ALLOC_CONF has them, or default; may be repeated to compare "
-      "several")("limit", word()->default_value("automatic"),
-                 "which peak the budget limits: live, allocated, reserved")(
+      "several")("machine", word(),
+                 "whose rates time the operators: machine.json, or the name of a GPU; with "
+                 "--no-execute")("limit", word()->default_value("automatic"),
+                                 "which peak the budget limits: live, allocated, reserved")(
       "repeat", po::value<std::int32_t>()->default_value(1), "measured executions of each setting")(
       "no-execute", "only predict")("values-from", word(),
                                     "the .pt2 whose values a saved trace executes with")(
@@ -180,6 +183,12 @@ SweepOptions read_options(const po::variables_map& given) {
   options.execute.repeat = given["repeat"].as<std::int32_t>();
   if (options.execute.repeat < 1) throw UsageError("--repeat takes a positive number");
   options.executes = given.count("no-execute") == 0;
+  options.machine = option<std::string>(given, "machine");
+  if (options.machine && options.executes) {
+    throw UsageError(
+        "--machine predicts another machine's times, with which an execution here cannot be "
+        "compared; add --no-execute");
+  }
   options.resumes = given.count("resume") != 0;
   if (options.resumes && !options.output) throw UsageError("--resume needs the folder, -o DIR");
   options.is_strict = given.count("strict") != 0;
@@ -192,9 +201,16 @@ SweepOptions read_options(const po::variables_map& given) {
   return options;
 }
 
+// A file of measured rates, or the data sheet of a known GPU.
+MachineRates machine_rates(const std::string& machine) {
+  if (machine.ends_with(".json")) return read_machine(machine);
+  return rates_of(gpu_profile(machine));
+}
+
 // The step, and what can execute it.
 struct OpenedStep {
   StepTrace trace;
+  std::optional<StepTrace> timed;  // with another machine's times
   std::unique_ptr<Program> program;
   std::unique_ptr<Device> device;
   std::unique_ptr<Execution> execution;
@@ -339,6 +355,8 @@ ExitCode judge(const SweepOptions& options, const Sweep& sweep, const Streams& s
 SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
                           const std::optional<Config>& config, const Arguments& line) {
   SweepRequest request{.trace = step.trace,
+                       .timed = step.timed ? &*step.timed : nullptr,
+                       .time_model = options.machine.value_or(""),
                        .runs = find_blocks(step.trace, options.blocks),
                        .settings = {},
                        .yours = {},
@@ -407,7 +425,10 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::optional<Config> config;
   if (options.config) config = read_config(*options.config);
-  const OpenedStep step = open_step(options, line, streams);
+  OpenedStep step = open_step(options, line, streams);
+  if (options.machine) {
+    step.timed = with_modelled_times(step.trace, machine_rates(*options.machine));
+  }
   const SweepRequest request = make_request(options, step, config, line);
   if (options.output) {
     std::filesystem::create_directories(*options.output);

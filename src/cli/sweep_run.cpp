@@ -32,6 +32,7 @@ class SweepRunner {
     sweep_.budget_bytes = request.budget_bytes;
     sweep_.is_default_budget = request.is_default_budget;
     sweep_.limit = request.limit;
+    sweep_.time_model = request.time_model;
     notes_ = request.notes;
   }
 
@@ -151,8 +152,8 @@ RowDetail SweepRunner::make_row(std::size_t i) const {
                         std::to_string(violations.front().step) + ": " +
                         violations.front().message);
   }
-  Prediction prediction =
-      simulate(request_.trace, valid.schedule, simulate_options(request_.trace, setting));
+  Prediction prediction = simulate(request_.timed != nullptr ? *request_.timed : request_.trace,
+                                   valid.schedule, simulate_options(request_.trace, setting));
   detail.row.notes = std::move(valid.notes);
   detail.row.predicted = prediction.figures;
   detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);

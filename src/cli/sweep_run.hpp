@@ -17,6 +17,9 @@ namespace tidemark {
 
 struct SweepRequest {
   const StepTrace& trace;
+  // The same step with another machine's times, which then serve for predictions; nullptr: its own.
+  const StepTrace* timed = nullptr;
+  std::string time_model;  // whose they are
   std::vector<BlockRun> runs;
   std::vector<Setting> settings;
   // Positions in `settings`: the config's own one, and those that were asked for one by one.

@@ -268,6 +268,10 @@ Bytes limiting_peak(const StepFigures& figures, PeakLimit limit) {
   return figures.reserved_peak_bytes.value_or(figures.live_peak_bytes);
 }
 
+bool times_are_modelled(const Sweep& sweep) {
+  return !sweep.time_model.empty() || sweep.device.kind == DeviceKind::phantom;
+}
+
 const StepFigures& best_figures(const SweepRow& row) {
   if (row.measured) return row.measured->figures;
   if (!row.predicted) throw InternalError("a row without figures was asked for its figures");

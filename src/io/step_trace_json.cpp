@@ -240,15 +240,23 @@ std::string_view name(Phase phase) {
   return names.at(static_cast<std::size_t>(phase));
 }
 
+OrderedJson to_json(const TransferRates& rates) {
+  OrderedJson json;
+  for (const auto& [key, rate] : transfer_fields) json[key] = rates.*rate;
+  return json;
+}
+
+TransferRates read_transfer_rates(const JsonCursor& json) {
+  TransferRates rates;
+  for (const auto& [key, rate] : transfer_fields) rates.*rate = read_rate(json.at(key));
+  return rates;
+}
+
 OrderedJson to_json(const TraceDevice& device) {
   OrderedJson json{{"kind", name(device.kind)}, {"name", device.name}};
   if (device.threads > 0) json["threads"] = device.threads;
   if (device.copy_bytes_per_second) json["copy_bytes_per_second"] = *device.copy_bytes_per_second;
-  if (device.transfer_rates) {
-    for (const auto& [key, rate] : transfer_fields) {
-      json["transfer_rates"][key] = (*device.transfer_rates).*rate;
-    }
-  }
+  if (device.transfer_rates) json["transfer_rates"] = to_json(*device.transfer_rates);
   if (device.memory_bytes) json["memory_bytes"] = *device.memory_bytes;
   if (device.context_bytes) json["context_bytes"] = *device.context_bytes;
   return json;
@@ -264,10 +272,7 @@ TraceDevice read_device(const JsonCursor& json) {
     device.copy_bytes_per_second = read_rate(*field);
   }
   if (const auto field = json.find("transfer_rates")) {
-    device.transfer_rates.emplace();
-    for (const auto& [key, rate] : transfer_fields) {
-      (*device.transfer_rates).*rate = read_rate(field->at(key));
-    }
+    device.transfer_rates = read_transfer_rates(*field);
   }
   if (const auto field = json.find("memory_bytes")) device.memory_bytes = field->bytes();
   if (const auto field = json.find("context_bytes")) device.context_bytes = field->bytes();

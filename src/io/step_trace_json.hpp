@@ -8,6 +8,8 @@ namespace tidemark {
 
 [[nodiscard]] OrderedJson to_json(const TraceDevice& device);
 [[nodiscard]] OrderedJson to_json(const Provenance& provenance);
+[[nodiscard]] OrderedJson to_json(const TransferRates& rates);
+[[nodiscard]] TransferRates read_transfer_rates(const JsonCursor& json);
 [[nodiscard]] TraceDevice read_device(const JsonCursor& json);
 [[nodiscard]] Provenance read_provenance(const JsonCursor& json);
 [[nodiscard]] std::string_view name(Role role);

@@ -209,6 +209,8 @@ std::string format_sweep(const Sweep& sweep) {
   json["budget_bytes"] = or_null(sweep.budget_bytes);
   if (sweep.is_default_budget) json["is_default_budget"] = true;
   json["limit"] = limit_names.at(static_cast<std::size_t>(sweep.limit));
+  json["time_model"] =
+      sweep.time_model.empty() ? OrderedJson(nullptr) : OrderedJson(sweep.time_model);
   json["rows"] = OrderedJson::array();
   for (const SweepRow& row : sweep.rows) json["rows"].push_back(row_to_json(row));
   json["recommended"]["fastest"] = recommendation_to_json(sweep.recommended.fastest);
@@ -236,6 +238,7 @@ Sweep parse_sweep(const std::string& path, const std::string& text) {
       return limit_names.at(static_cast<std::size_t>(value));
     });
   }
+  if (const auto model = root.find("time_model")) sweep.time_model = model->string();
   sweep.rows = root.at("rows").list<SweepRow>(read_row);
   const JsonCursor recommended = root.at("recommended");
   const std::size_t rows = sweep.rows.size();

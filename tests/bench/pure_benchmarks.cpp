@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "allocations.hpp"
 #include "block_chain.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/prediction.hpp"
@@ -34,6 +35,19 @@ void simulate_schedule(benchmark::State& state) {
       benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 BENCHMARK(simulate_schedule)->Arg(500)->Arg(5000)->Unit(benchmark::kMicrosecond);
+
+// The same with allocated and reserved bytes: two steps through the allocator's model.
+void simulate_gpu_schedule(benchmark::State& state) {
+  StepTrace trace = chain_of(state.range(0));
+  for (Storage& storage : trace.storages) storage.bytes *= 100000;
+  test::add_allocations(trace);
+  const Schedule schedule = one_checkpoint_a_block(trace);
+  for (auto _ : state) benchmark::DoNotOptimize(simulate(trace, schedule));
+  state.counters["per_operator"] = benchmark::Counter(
+      static_cast<double>(trace.ops.size()),
+      benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+}
+BENCHMARK(simulate_gpu_schedule)->Arg(500)->Arg(5000)->Unit(benchmark::kMicrosecond);
 
 void validate_schedule(benchmark::State& state) {
   const StepTrace trace = chain_of(state.range(0));

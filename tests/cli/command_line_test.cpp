@@ -47,7 +47,10 @@ TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
         Arguments{"sweep", "a", "--deepspeed-version", "new"},
         Arguments{"sweep", "a", "--fix", "profile"}, Arguments{"sweep", "a", "--resume"},
         Arguments{"sweep", "a", "--model-parallel-size", "0"},
-        Arguments{"sweep", "a", "--repeat", "0"}, Arguments{"record", "a", "--optimizer", "adam"},
+        Arguments{"sweep", "a", "--alloc-conf", "expandable_segments:yes"},
+        Arguments{"sweep", "a", "--alloc-conf", "default", "--alloc-conf", "max_split_size_mb:1"},
+        Arguments{"sweep", "a", "--machine", "h200"}, Arguments{"sweep", "a", "--repeat", "0"},
+        Arguments{"record", "a", "--optimizer", "adam"},
         Arguments{"report", "a", "--format", "pdf"}, Arguments{"list", "everything"}}) {
     const Outcome outcome = run(arguments);
     INFO(outcome.err);

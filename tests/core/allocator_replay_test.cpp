@@ -4,6 +4,7 @@
 #include <random>
 #include <variant>
 
+#include "allocations.hpp"
 #include "block_chain.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/setting.hpp"
@@ -19,33 +20,9 @@ Schedule scheduled(const StepTrace& trace, const Setting& setting) {
   return std::get<BuiltSchedule>(build_schedule(trace, find_blocks(trace), setting)).schedule;
 }
 
-AllocationEvent event_for(StorageId id, Bytes bytes) {
-  return {.is_free = false, .bytes = bytes, .storage = id, .temporary = -1};
-}
-
-AllocationEvent temporary_event(bool is_free, Bytes bytes) {
-  return {.is_free = is_free, .bytes = bytes, .storage = no_storage, .temporary = 0};
-}
-
-// Each operator allocates its scratch, then what it creates, and frees the scratch.
-void add_allocations(StepTrace& trace) {
-  trace.device.kind = DeviceKind::phantom;
-  for (Op& op : trace.ops) {
-    op.allocations.emplace();
-    if (op.workspace_bytes > 0) {
-      op.allocations->push_back(temporary_event(false, op.workspace_bytes));
-    }
-    for (const StorageId id : op.creates) {
-      op.allocations->push_back(event_for(id, trace.storages[index(id)].bytes));
-    }
-    if (op.workspace_bytes > 0)
-      op.allocations->push_back(temporary_event(true, op.workspace_bytes));
-  }
-}
-
 StepTrace small_chain(int blocks) {
   StepTrace trace = test::BlockChain(blocks).trace();
-  add_allocations(trace);
+  test::add_allocations(trace);
   return trace;
 }
 
@@ -58,7 +35,7 @@ StepTrace random_chain(std::uint32_t seed) {
   for (Op& op : trace.ops) {
     if (random() % 2 == 0) op.workspace_bytes = size();
   }
-  add_allocations(trace);
+  test::add_allocations(trace);
   return trace;
 }
 
@@ -184,7 +161,7 @@ TEST_CASE("the steady step starts with the first one's segments", "[allocator_re
   add(30 * mebibyte, OpId{1});
   add(40 * mebibyte, OpId{3});
   add(10 * mebibyte, std::nullopt);
-  add_allocations(trace);
+  test::add_allocations(trace);
   trace.keep = {StorageId{3}};
   const Prediction prediction = simulate(trace, scheduled(trace, {}));
   CHECK(prediction.figures.allocated_peak_bytes == (26 + 30) * mebibyte);

@@ -1,0 +1,66 @@
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "mutations.hpp"
+#include "one_sentence.hpp"
+#include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
+
+namespace tidemark {
+namespace {
+
+using Catch::Matchers::Contains;
+using test::succeeds_or_says_why;
+
+MachineRates full_machine() {
+  MachineRates rates;
+  rates.name = "a \"card\"";
+  rates.kind = DeviceKind::cuda;
+  rates.launch_seconds = 4.5e-6;
+  rates.curves = {{.work = Work::matmul,
+                   .dtype = ScalarType::bfloat16,
+                   .points = {{1e6, 1e11}, {1e12, 6.5e14}}},
+                  {.work = Work::memory, .dtype = ScalarType::float32, .points = {{1, 3e12}}}};
+  rates.copy_bytes_per_second = 1e12;
+  rates.transfer_rates = TransferRates{1, 2, 3, 4};
+  rates.transfer_rates_together = TransferRates{5, 6, 7, 8};
+  return rates;
+}
+
+std::string damaged(const std::string& from, const std::string& to) {
+  std::string text = format_machine(full_machine());
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+TEST_CASE("a machine's rates survive writing and reading", "[machine_json]") {
+  CHECK(parse_machine("m.json", format_machine(full_machine())) == full_machine());
+  MachineRates least;
+  least.curves = {{.work = Work::memory, .dtype = ScalarType::int8, .points = {{1, 1}}}};
+  CHECK(parse_machine("m.json", format_machine(least)) == least);
+}
+
+TEST_CASE("a broken machine file says where and what", "[machine_json]") {
+  const auto refused = [](const std::string& text, const std::string& problem) {
+    CHECK_THROWS_AS(parse_machine("m.json", text), InputError);
+    CHECK_THROWS_WITH(parse_machine("m.json", text), Contains("m.json") && Contains(problem));
+  };
+  refused(damaged("tidemark.machine", "tidemark.sweep"), "tidemark.machine");
+  refused(damaged("\"matmul\"", "\"guess\""), "rates[0].work");
+  refused(damaged("\"bfloat16\"", "\"bf16\""), "is no element type such as bfloat16");
+  refused(damaged("1000000.0", "1e13"), "ascending amount");
+  refused(damaged("1000000.0", "-1"), "is not positive");
+  refused(damaged("4.5e-06", "-1"), "is negative");
+  refused(damaged("\"launch_seconds\"", "\"launch\""), "has no \"launch_seconds\"");
+}
+
+TEST_CASE("no damage to a machine file is a crash", "[machine_json]") {
+  const std::string text = format_machine(full_machine());
+  for (unsigned n = 0; n < 3000; ++n) {
+    succeeds_or_says_why("m.json", [&] { (void)parse_machine("m.json", test::mutated(text, n)); });
+  }
+}
+
+}  // namespace
+}  // namespace tidemark
