@@ -7,5 +7,6 @@ namespace tidemark {
 
 [[nodiscard]] const Planner& keep_all_planner();
 [[nodiscard]] const Planner& every_n_blocks_planner();
+[[nodiscard]] const Planner& tide_planner();
 
 }  // namespace tidemark

@@ -1,4 +1,5 @@
-// Writes a schedule step by step: numbers instances and keeps their table. Private to the core.
+// Writes a schedule step by step: numbers instances and keeps their table. Private to the builders
+// of schedules: the core and the planners.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,349 @@
+#include "search.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace tidemark::tide {
+
+namespace {
+
+constexpr std::size_t tried_candidates = 6;
+constexpr std::uint32_t question_interval = 64;
+
+std::size_t at(std::int32_t i) { return static_cast<std::size_t>(i); }
+
+// The first presence at or after p.
+std::size_t presence_from(const std::vector<Presence>& all, Position p) {
+  const auto found = std::lower_bound(
+      all.begin(), all.end(), p, [](const Presence& entry, Position q) { return entry.at < q; });
+  return static_cast<std::size_t>(found - all.begin());
+}
+
+bool is_rebuilt(const std::vector<Presence>& all, std::size_t from) {
+  return from + 1 < all.size() && !all[from].is_held && all[from + 1].is_used;
+}
+
+}  // namespace
+
+Search::Search(const StepGraph& graph, std::function<bool()> should_stop)
+    : graph_(graph),
+      should_stop_(std::move(should_stop)),
+      index_of_(at(graph.value_count()), 0),
+      estimate_(at(graph.value_count()), 0) {
+  for (Position p = 0; p < graph.end(); ++p) {
+    for (const ValueId v : graph.at(p).creates) {
+      index_of_[at(v)] = values_.size();
+      values_.push_back(v);
+      estimate_[at(v)] = static_cast<double>(graph.at(p).nanoseconds);
+      for (const Position writer : graph.value(v).writers) {
+        estimate_[at(v)] += static_cast<double>(graph.at(writer).nanoseconds);
+      }
+    }
+  }
+}
+
+bool Search::is_stopped() {
+  if (is_stopped_ || !should_stop_) return is_stopped_;
+  if (until_next_question_-- > 0) return false;
+  until_next_question_ = question_interval;
+  is_stopped_ = should_stop_();
+  return is_stopped_;
+}
+
+// ---- plans to start from ----------------------------------------------------------------------
+
+std::unique_ptr<Retention> Search::from_cut(const ResidentCut& cut, Repeated repeated) const {
+  auto plan = std::make_unique<Retention>(graph_);
+  for (const ValueId v : values_) {
+    const std::vector<Presence>& all = plan->presences(v);
+    const std::size_t next = presence_from(all, cut.moment());
+    const bool is_crossing = next > 0 && next < all.size() && all[next].at != cut.moment();
+    if (!is_crossing || cut.is_resident(v)) continue;
+    plan->set_held(v, next - 1, next, false);
+  }
+  if (!plan->settle(repeated == Repeated::held)) return nullptr;
+  plan->forget();
+  return plan;
+}
+
+std::unique_ptr<Retention> Search::from_schedule(const Schedule& schedule) const {
+  struct Life {
+    Position begin;
+    Position end;
+  };
+  std::vector<std::vector<Life>> lives(at(graph_.value_count()));
+  std::vector<std::size_t> life_of(schedule.instances.size(), 0);
+  std::vector<char> has_run(at(graph_.end()), 0);
+  Position position = 0;
+  const auto use = [&](InstanceId id) {
+    const ValueId v = static_cast<ValueId>(schedule.instances[index(id)].storage);
+    if (v < 0 || graph_.is_static(v) || lives[at(v)].empty()) return;
+    lives[at(v)][life_of[index(id)]].end = position;
+  };
+  for (const Step& step : schedule.steps) {
+    const auto* run = std::get_if<Run>(&step.action);
+    if (run == nullptr) continue;
+    const bool is_first = has_run[index(run->op)] == 0;
+    for (const InstanceId id : run->reads) use(id);
+    for (const InstanceId id : run->writes) use(id);
+    for (const InstanceId id : run->creates) {
+      if (id == unnamed_instance) continue;
+      const ValueId v = static_cast<ValueId>(schedule.instances[index(id)].storage);
+      life_of[index(id)] = lives[at(v)].size();
+      lives[at(v)].push_back({position, position});
+    }
+    has_run[index(run->op)] = 1;
+    if (is_first) ++position;
+  }
+  for (const ValueId v : graph_.at(graph_.end()).operands) {
+    if (!lives[at(v)].empty()) lives[at(v)].back().end = graph_.end();
+  }
+  auto plan = std::make_unique<Retention>(graph_);
+  for (const bool holds_repeated : {true, false}) {
+    for (const ValueId v : values_) {
+      const std::vector<Presence>& all = plan->presences(v);
+      for (std::size_t i = 0; i + 1 < all.size(); ++i) {
+        const bool is_alive = std::any_of(
+            lives[at(v)].begin(), lives[at(v)].end(),
+            [&](const Life& life) { return life.begin <= all[i].at && all[i + 1].at <= life.end; });
+        if (all[i].is_held && !is_alive) plan->set_held(v, i, i + 1, false);
+      }
+    }
+    if (!plan->settle(holds_repeated)) return nullptr;
+  }
+  plan->forget();
+  return plan;
+}
+
+// ---- fitting into a budget --------------------------------------------------------------------
+
+// What is held over p without being used there, the cheapest per byte that helps first.
+std::vector<Search::Candidate> Search::gaps_over(const Retention& plan, Position p,
+                                                 Bytes overflow) {
+  std::vector<Candidate> candidates = std::move(candidates_);
+  candidates.clear();
+  scanned_ += static_cast<std::int64_t>(values_.size());
+  for (const ValueId v : values_) {
+    if (graph_.value(v).creator >= p) break;
+    const std::vector<Presence>& all = plan.presences(v);
+    if (all.back().at <= p) continue;
+    // Held over p; or used by what runs again at p and held on, which may be what sets the level.
+    const std::size_t next = presence_from(all, p);
+    const std::size_t from = all[next].at == p ? next : next - 1;
+    const Bytes bytes = graph_.value(v).bytes;
+    if (!all[from].is_held || bytes == 0) continue;
+    double score = estimate_[at(v)] / static_cast<double>(std::min(bytes, overflow));
+    if (noise_ > 0) score *= 1 + noise_ * static_cast<double>(below(1024)) / 1024;
+    candidates.push_back({score, {v, from}});
+  }
+  const std::size_t wanted = std::min(candidates.size(), 4 * tried_candidates);
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(wanted),
+                    candidates.end(), [](const Candidate& a, const Candidate& b) {
+                      return std::pair(a.score, a.gap.value) < std::pair(b.score, b.gap.value);
+                    });
+  candidates.resize(wanted);
+  return candidates;
+}
+
+// One value less at the highest level.
+bool Search::lower(Retention& plan, Bytes budget) {
+  const Position p = plan.peak_position();
+  const Bytes peak = plan.peak();
+  const Bytes overflow = peak - budget;
+  const std::int64_t before = plan.repeated_nanoseconds();
+  std::vector<Candidate> candidates = gaps_over(plan, p, overflow);
+  Candidate best{.score = std::numeric_limits<double>::infinity(), .gap = {}};
+  std::size_t tried = 0;
+  for (const Candidate& candidate : candidates) {
+    if (tried >= tried_candidates && best.gap.value >= 0) break;
+    if (best.score <= candidate.score) break;
+    ++tried;
+    const ValueId v = candidate.gap.value;
+    const Retention::Mark mark = plan.mark();
+    plan.set_held(v, candidate.gap.from, candidate.gap.from + 1, false);
+    if (plan.settle()) {
+      const auto cost = static_cast<double>(plan.repeated_nanoseconds() - before);
+      estimate_[at(v)] = cost;
+      const Bytes saved = std::min(peak - plan.level(p), overflow);
+      const bool helps = saved > 0 && plan.peak() <= peak;
+      const double score = cost / static_cast<double>(std::max<Bytes>(saved, 1));
+      if (helps && score < best.score) best = {score, candidate.gap};
+      if (!helps) estimate_[at(v)] = cost * 2 + 1;
+    }
+    plan.undo(mark);
+  }
+  candidates_ = std::move(candidates);
+  if (best.gap.value < 0) return false;
+  plan.set_held(best.gap.value, best.gap.from, best.gap.from + 1, false);
+  dropped_.push_back(best.gap);
+  return plan.settle();
+}
+
+bool Search::fit(Retention& plan, Bytes budget) {
+  dropped_.clear();
+  while (plan.peak() > budget) {
+    if (is_stopped() || !lower(plan, budget)) return false;
+  }
+  return true;
+}
+
+// ---- using what is left -----------------------------------------------------------------------
+
+bool Search::hold(Retention& plan, Gap gap) {
+  plan.set_held(gap.value, gap.from, gap.from + 1, true);
+  return plan.settle();
+}
+
+// Holds the value if that fits and saves time.
+bool Search::try_hold(Retention& plan, Bytes budget, Gap gap) {
+  // Earlier holds may have moved the presences.
+  const std::vector<Presence>& all = plan.presences(gap.value);
+  if (!is_rebuilt(all, gap.from)) return false;
+  const std::int64_t before = plan.repeated_nanoseconds();
+  const Retention::Mark mark = plan.mark();
+  const bool is_better =
+      hold(plan, gap) && plan.peak() <= budget && plan.repeated_nanoseconds() < before;
+  if (!is_better) plan.undo(mark);
+  return is_better;
+}
+
+// What holding the value there saves; absent: it does not fit or saves nothing.
+std::optional<Search::Candidate> Search::saving(Retention& plan, Bytes budget, Gap gap) {
+  if (!is_rebuilt(plan.presences(gap.value), gap.from)) return std::nullopt;
+  const std::int64_t before = plan.repeated_nanoseconds();
+  const Retention::Mark mark = plan.mark();
+  const bool fits = hold(plan, gap) && plan.peak() <= budget;
+  const auto saved = static_cast<double>(before - plan.repeated_nanoseconds());
+  plan.undo(mark);
+  if (!fits || saved <= 0) return std::nullopt;
+  estimate_[at(gap.value)] = saved;
+  const auto bytes = static_cast<double>(std::max<Bytes>(graph_.value(gap.value).bytes, 1));
+  return Candidate{saved / bytes, gap};
+}
+
+// The most saving per byte first, looked at again before it is held, since earlier holds change it.
+bool Search::fill_once(Retention& plan, Bytes budget) {
+  const auto is_worse = [](const Candidate& a, const Candidate& b) {
+    return std::tuple(a.score, -a.gap.value, b.gap.from) <
+           std::tuple(b.score, -b.gap.value, a.gap.from);
+  };
+  std::vector<Candidate> heap;
+  for (const ValueId v : values_) {
+    for (std::size_t i = 0; i + 1 < plan.presences(v).size(); ++i) {
+      const std::optional<Candidate> candidate = saving(plan, budget, {v, i});
+      if (candidate) heap.push_back(*candidate);
+    }
+    if (is_stopped()) return false;
+  }
+  std::make_heap(heap.begin(), heap.end(), is_worse);
+  bool is_changed = false;
+  while (!heap.empty() && !is_stopped()) {
+    std::pop_heap(heap.begin(), heap.end(), is_worse);
+    const std::optional<Candidate> again = saving(plan, budget, heap.back().gap);
+    heap.pop_back();
+    if (!again) continue;
+    if (heap.empty() || again->score >= heap.front().score) {
+      is_changed = try_hold(plan, budget, again->gap) || is_changed;
+    } else {
+      heap.push_back(*again);
+      std::push_heap(heap.begin(), heap.end(), is_worse);
+    }
+  }
+  plan.forget();
+  return is_changed;
+}
+
+void Search::fill(Retention& plan, Bytes budget) {
+  constexpr int passes = 4;
+  for (int pass = 0; pass < passes && fill_once(plan, budget); ++pass) {
+  }
+}
+
+// ---- large neighbourhoods ----------------------------------------------------------------------
+
+// From a value by chance on, the first that is rebuilt.
+Search::Gap Search::some_rebuilt(const Retention& plan) {
+  constexpr std::size_t furthest = 4096;
+  const std::size_t first = below(values_.size());
+  const std::size_t tries = std::min(values_.size(), furthest);
+  for (std::size_t k = 0; k < tries; ++k) {
+    ++scanned_;
+    const Gap gap = rebuilt_near(plan, values_[(first + k) % values_.size()]);
+    if (gap.value >= 0) return gap;
+  }
+  return {};
+}
+
+Search::Gap Search::rebuilt_near(const Retention& plan, ValueId v) {
+  const std::vector<Presence>& all = plan.presences(v);
+  if (all.size() < 2) return {};
+  const std::size_t start = below(all.size());
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const std::size_t i = (start + k) % all.size();
+    if (is_rebuilt(all, i)) return {v, i};
+  }
+  return {};
+}
+
+// Holds a few values that are rebuilt: neighbours of one, or anywhere.
+bool Search::hold_some(Retention& plan) {
+  const Gap first = some_rebuilt(plan);
+  if (first.value < 0) return false;
+  const std::size_t count = 1 + below(5);
+  const bool is_local = below(2) == 0;
+  const std::size_t width = 2 + below(30);
+  const std::size_t centre = index_of_[at(first.value)];
+  if (!hold(plan, first)) return false;
+  for (std::size_t k = 1; k < count; ++k) {
+    std::size_t next = below(values_.size());
+    if (is_local) next = std::min(centre + below(width), values_.size() - 1);
+    const Gap gap = rebuilt_near(plan, values_[next]);
+    if (gap.value >= 0 && !hold(plan, gap)) return false;
+  }
+  return true;
+}
+
+// What the last fit stopped holding may fit again, after what it stopped later.
+void Search::refill(Retention& plan, Bytes budget) {
+  for (std::size_t k = 0; k < dropped_.size() + 4; ++k) {
+    Gap gap = k < dropped_.size() ? rebuilt_near(plan, dropped_[k].value) : some_rebuilt(plan);
+    if (gap.value < 0) continue;
+    try_hold(plan, budget, gap);
+  }
+}
+
+bool Search::try_neighbour(Retention& plan, Bytes budget) {
+  noise_ = below(4) == 0 ? 0 : 0.5;
+  if (!hold_some(plan) || !fit(plan, budget)) return false;
+  refill(plan, budget);
+  return true;
+}
+
+// A few neighbours in a row, each at most a little slower than the first plan, until one is faster.
+void Search::explore(Retention& plan, Bytes budget) {
+  constexpr int steps = 8;
+  constexpr std::int64_t slack_divisor = 100;
+  constexpr std::int64_t least_work_of_a_step = 32;
+  const std::int64_t first = plan.repeated_nanoseconds();
+  const Retention::Mark start = plan.mark();
+  for (int step = 0; step < steps && !is_stopped(); ++step) {
+    const Retention::Mark mark = plan.mark();
+    scanned_ += least_work_of_a_step;
+    const bool fits = try_neighbour(plan, budget);
+    if (fits && plan.repeated_nanoseconds() < first) return plan.forget();
+    const bool is_close = fits && plan.repeated_nanoseconds() <= first + first / slack_divisor;
+    if (!is_close) plan.undo(mark);
+  }
+  if (plan.repeated_nanoseconds() > first) plan.undo(start);
+  plan.forget();
+}
+
+void Search::improve(Retention& plan, Bytes budget, std::int64_t work) {
+  plan.forget();
+  const auto done = [&] { return plan.work() + scanned_ / 16; };
+  const std::int64_t end = done() + work;
+  while (done() < end && plan.repeated_nanoseconds() > 0 && !is_stopped()) explore(plan, budget);
+  noise_ = 0;
+}
+
+}  // namespace tidemark::tide

@@ -1,0 +1,163 @@
+// Plans under a memory budget: every planner's time overhead at static + 0.9 down to 0.2 of
+// (peak - static), with tide's proven gap and its planning time on one core.
+//
+//   planner_table [STEP.json.gz ...]    recorded steps; without arguments the built-in ones
+//   planner_table --growth              planning time over 500 to 20,000 operators
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "model_steps.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/planner.hpp"
+
+namespace tidemark {
+namespace {
+
+struct NamedStep {
+  std::string name;
+  StepTrace trace;
+};
+
+StepFigures plain_figures(const StepTrace& trace) {
+  auto built = build_schedule(trace, {}, Setting{});
+  return simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct Cell {
+  std::optional<Plan> plan;
+  double seconds = 0;
+};
+
+Cell run(const Planner& planner, const StepTrace& trace, const PlanRequest& request) {
+  Cell cell;
+  const double begin = now();
+  PlanOutcome outcome = run_planner(planner, trace, request);
+  cell.seconds = now() - begin;
+  if (auto* plan = std::get_if<Plan>(&outcome)) cell.plan = std::move(*plan);
+  return cell;
+}
+
+PlanRequest request_at(const StepTrace& trace, const StepFigures& plain, double part) {
+  PlanRequest request;
+  request.runs = find_blocks(trace);
+  const auto range = static_cast<double>(plain.live_peak_bytes - plain.static_bytes);
+  request.budget_bytes = plain.static_bytes + static_cast<Bytes>(part * range);
+  return request;
+}
+
+// Overhead in percent of the plain step; "-" where the planner has no plan.
+void print_row(const NamedStep& step, const StepFigures& plain, double part) {
+  const PlanRequest request = request_at(step.trace, plain, part);
+  std::printf("| %.1f ", part);
+  double ours = 0;
+  double best_other = -1;
+  for (const Planner* planner : planners()) {
+    const Cell cell = run(*planner, step.trace, request);
+    if (!cell.plan) {
+      std::printf("| - ");
+      if (planner->name() == "tide") std::printf("| - | - ");
+      continue;
+    }
+    const double time = *cell.plan->prediction.figures.step_seconds / *plain.step_seconds;
+    std::printf("| %.2f ", 100 * (time - 1));
+    if (planner->name() == "tide") {
+      std::printf("| %.2f | %.2f ", 100 * *cell.plan->gap, cell.seconds);
+      ours = time;
+    } else if (best_other < 0 || time < best_other) {
+      best_other = time;
+    }
+  }
+  if (ours > 0 && best_other > 0) {
+    std::printf("| %.3f |\n", ours / best_other);
+  } else {
+    std::printf("| - |\n");
+  }
+  std::fflush(stdout);
+}
+
+void print_table(const NamedStep& step) {
+  if (const auto broken = check_trace(step.trace); !broken.empty()) {
+    std::printf("%s: %s\n", step.name.c_str(), broken.front().c_str());
+    return;
+  }
+  const StepFigures plain = plain_figures(step.trace);
+  if (!plain.step_seconds) {
+    std::printf("%s: no times\n", step.name.c_str());
+    return;
+  }
+  std::printf("\n%s: %zu operators, peak %.1f MiB, static %.1f MiB\n\n", step.name.c_str(),
+              step.trace.ops.size(), static_cast<double>(plain.live_peak_bytes) / (1 << 20),
+              static_cast<double>(plain.static_bytes) / (1 << 20));
+  std::printf("| budget ");
+  for (const Planner* planner : planners()) {
+    std::printf("| %s %% ", std::string(planner->name()).c_str());
+    if (planner->name() == "tide") std::printf("| gap %% | seconds ");
+  }
+  std::printf("| tide / best other |\n");
+  for (int tenths = 9; tenths >= 2; --tenths) print_row(step, plain, tenths / 10.0);
+}
+
+std::vector<NamedStep> built_in_steps() {
+  std::vector<NamedStep> steps;
+  steps.push_back({"transformer, 12 blocks", test::transformer_step(12)});
+  steps.push_back({"ResNet-50", test::resnet_step()});
+  steps.push_back({"U-Net", test::unet_step()});
+  steps.push_back({"DenseNet-121", test::densenet_step()});
+  steps.push_back({"random layers", test::layered_step(400, 1)});
+  steps.push_back({"chain of 100", test::chain_step(100, 1)});
+  return steps;
+}
+
+void print_growth() {
+  std::printf("\nPlanning time at half the activation memory, transformer of growing depth\n\n");
+  std::printf("| operators | tide %% | gap %% | seconds |\n");
+  for (const int operators : {500, 1000, 2000, 5000, 10'000, 20'000}) {
+    // A block has 21 operators, forward and backward.
+    const StepTrace trace = test::transformer_step(operators / 21);
+    const StepFigures plain = plain_figures(trace);
+    const PlanRequest request = request_at(trace, plain, 0.5);
+    for (const Planner* planner : planners()) {
+      if (planner->name() != "tide") continue;
+      const Cell cell = run(*planner, trace, request);
+      const double time =
+          cell.plan ? *cell.plan->prediction.figures.step_seconds / *plain.step_seconds : 0;
+      std::printf("| %zu | %.2f | %.2f | %.2f |\n", trace.ops.size(), 100 * (time - 1),
+                  cell.plan ? 100 * *cell.plan->gap : 0, cell.seconds);
+      std::fflush(stdout);
+    }
+  }
+}
+
+int main_of(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments.front() == "--growth") {
+    print_growth();
+    return 0;
+  }
+  std::vector<NamedStep> steps;
+  for (const std::string& file : arguments) steps.push_back({file, read_step_trace(file)});
+  if (steps.empty()) steps = built_in_steps();
+  for (const NamedStep& step : steps) print_table(step);
+  return 0;
+}
+
+}  // namespace
+}  // namespace tidemark
+
+int main(int argc, char** argv) {
+  try {
+    return tidemark::main_of({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
