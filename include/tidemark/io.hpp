@@ -10,6 +10,8 @@
 
 #include "tidemark/config.hpp"
 #include "tidemark/export.hpp"
+#include "tidemark/gpu_profile.hpp"
+#include "tidemark/prediction.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/schedule.hpp"
@@ -55,6 +57,13 @@ struct OpenOptions {
 };
 [[nodiscard]] std::unique_ptr<ReportSource> open_sweep(const std::string& path,
                                                        const OpenOptions& options = {});
+
+// A GPU of the user's own: JSON with the fields of GpuProfile. `list gpus --json` prints the known
+// ones in that form, to start from.
+[[nodiscard]] GpuProfile parse_gpu_profile(const std::string& path, const std::string& text);
+[[nodiscard]] std::string format_gpu_profile(const GpuProfile& profile);
+// "h200", or "custom:FILE". Throws UsageError with the known names.
+[[nodiscard]] GpuProfile find_gpu_profile(const std::string& name);
 
 // Whole files. Gzip is undone by content; writing compresses when the name ends in .gz, goes
 // through a temporary file beside the target, and is complete or absent.

@@ -1,0 +1,28 @@
+// What the stand-ins for the driver and for NCCL, libraries of their own, ask of the preloaded
+// library's machine. Statuses: 0 is success.
+#pragma once
+
+#include <cstddef>
+
+#include "process_record.hpp"
+
+extern "C" {
+
+int tidemark_phantom_device_count();
+int tidemark_phantom_current_device();
+int tidemark_phantom_device_attribute(int* value, int attribute, int device);
+int tidemark_phantom_occupancy(int block_size, std::size_t shared_bytes);
+std::size_t tidemark_phantom_segment_bytes();
+
+// 1: there was room on the device, and it is taken.
+int tidemark_phantom_take(int device, std::size_t bytes);
+void tidemark_phantom_give_back(int device, std::size_t bytes);
+void* tidemark_phantom_reserve(std::size_t bytes);
+void tidemark_phantom_release(void* start, std::size_t bytes);
+void* tidemark_phantom_allocate(std::size_t bytes);
+void tidemark_phantom_free(void* pointer);
+
+void tidemark_phantom_copy(void* destination, const void* source, std::size_t bytes);
+void tidemark_phantom_forget(void* start, std::size_t bytes);
+
+}  // extern "C"

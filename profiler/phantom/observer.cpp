@@ -1,0 +1,155 @@
+// Follows PyTorch's caching allocator on the phantom GPU: the peaks of a process and where in the
+// step they were. Also lets freed blocks forget their bytes, so that what one tensor was copied
+// does not resurface in another.
+#include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <torch/csrc/autograd/engine.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string_view>
+
+#include "machine_interface.hpp"
+#include "process_record.hpp"
+
+namespace tidemark::phantom {
+
+namespace {
+
+using TraceEntry = c10::CachingDeviceAllocator::TraceEntry;
+
+// What this thread is doing, kept by the marks that torch leaves in every program.
+struct Doing {
+  const char* operation = nullptr;  // the outermost operator, or autograd node
+  int optimizer_depth = 0;
+};
+
+thread_local Doing doing;
+
+struct OperationContext : at::ObserverContext {
+  const char* previous = nullptr;
+  bool is_optimizer = false;
+};
+
+bool is_optimizer_mark(const char* name) {
+  return std::string_view(name).starts_with("Optimizer.step#");
+}
+
+std::unique_ptr<at::ObserverContext> begin_operation(const at::RecordFunction& function) {
+  auto context = std::make_unique<OperationContext>();
+  context->previous = doing.operation;
+  if (function.scope() == at::RecordScope::USER_SCOPE) {
+    context->is_optimizer = is_optimizer_mark(function.name());
+    if (context->is_optimizer) ++doing.optimizer_depth;
+  } else {
+    doing.operation = function.name();
+  }
+  return context;
+}
+
+void end_operation(const at::RecordFunction&, at::ObserverContext* context) {
+  const auto* begun = static_cast<OperationContext*>(context);
+  if (begun->is_optimizer) --doing.optimizer_depth;
+  doing.operation = begun->previous;
+}
+
+Phase current_phase() {
+  if (doing.optimizer_depth > 0) return Phase::optimizer;
+  if (torch::autograd::get_current_graph_task_id() != -1) {
+    return at::GradMode::is_enabled() ? Phase::recomputation : Phase::backward;
+  }
+  return doing.operation == nullptr ? Phase::unknown : Phase::forward;
+}
+
+template <std::size_t room>
+void set_text(std::array<char, room>& text, const char* value) {
+  std::snprintf(text.data(), room, "%s", value == nullptr ? "" : value);
+}
+
+DeviceRecord& device_record(c10::DeviceIndex device) {
+  return tidemark_phantom_record()->devices[static_cast<std::size_t>(device)];
+}
+
+// The last block handed out: what it did to the account shows at the event after it.
+struct LastAllocation {
+  Phase phase = Phase::unknown;
+  std::array<char, 120> operation{};
+};
+
+LastAllocation& last_allocation(c10::DeviceIndex device) {
+  static std::array<LastAllocation, most_devices> all;
+  return all[static_cast<std::size_t>(device)];
+}
+
+// An event tells the bytes asked for; the account knows the blocks. Each change of the account has
+// an event of its own, so looking at every event misses nothing.
+void read_account(DeviceRecord& device, c10::DeviceIndex index) {
+  const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(index);
+  device.allocated = stats.allocated_bytes[0].current;
+  device.reserved = stats.reserved_bytes[0].current;
+  device.reserved_peak = std::max(device.reserved_peak, device.reserved);
+  if (device.allocated <= device.allocated_peak) return;
+  device.allocated_peak = device.allocated;
+  device.peak_phase = last_allocation(index).phase;
+  device.peak_operator = last_allocation(index).operation;
+}
+
+// Called under the allocator's lock, once per event.
+void follow(const TraceEntry& entry) {
+  DeviceRecord& device = device_record(entry.device_);
+  read_account(device, entry.device_);
+  if (entry.action_ == TraceEntry::ALLOC) {
+    ++device.allocations;
+    LastAllocation& last = last_allocation(entry.device_);
+    last.phase = current_phase();
+    set_text(last.operation, doing.operation);
+  } else if (entry.action_ == TraceEntry::FREE_COMPLETED) {
+    tidemark_phantom_forget(reinterpret_cast<void*>(entry.addr_), entry.size_);
+  }
+}
+
+// What the last event before the end of the process did.
+void read_last_accounts() {
+  for (int index = 0; index < tidemark_phantom_device_count(); ++index) {
+    const auto device = static_cast<c10::DeviceIndex>(index);
+    read_account(device_record(device), device);
+  }
+}
+
+void note_out_of_memory(std::int64_t device_index, std::size_t bytes, std::size_t,
+                        std::size_t free_bytes) {
+  DeviceRecord& device = device_record(static_cast<c10::DeviceIndex>(device_index));
+  ++device.out_of_memory;
+  device.refused_bytes = static_cast<std::int64_t>(bytes);
+  device.refused_allocated = device.allocated;
+  device.refused_reserved = device.reserved;
+  device.refused_free = static_cast<std::int64_t>(free_bytes);
+  device.refused_phase = current_phase();
+  set_text(device.refused_operator, doing.operation);
+}
+
+}  // namespace
+
+}  // namespace tidemark::phantom
+
+// Gives 1 when the allocator is followed from now on.
+extern "C" int tidemark_phantom_observe() {
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  if (allocator::get() == nullptr || allocator::get()->name() != "native") return 0;
+  allocator::init(tidemark_phantom_device_count());
+  allocator::attachAllocatorTraceTracker(tidemark::phantom::follow);
+  allocator::attachOutOfMemoryObserver(tidemark::phantom::note_out_of_memory);
+  std::atexit(tidemark::phantom::read_last_accounts);
+  // Names cost a little for every operator; they are for the report of `tidemark phantom`.
+  if (std::getenv(tidemark::phantom::records_variable) != nullptr) {
+    at::addGlobalCallback(at::RecordFunctionCallback(tidemark::phantom::begin_operation,
+                                                     tidemark::phantom::end_operation)
+                              .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION,
+                                       at::RecordScope::USER_SCOPE}));
+  }
+  return 1;
+}
