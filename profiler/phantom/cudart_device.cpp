@@ -117,16 +117,27 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp* properties, int devic
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, int device) {
-  static tidemark::phantom::Unanswered unknown("cudaDeviceGetAttribute of what no profile holds, answered 0");
+  static tidemark::phantom::Unanswered unknown(
+      "cudaDeviceGetAttribute of what no profile holds, answered 0");
   if (!tidemark::phantom::is_device(device)) return failed(cudaErrorInvalidDevice);
   const cudaDeviceProp properties = tidemark::phantom::device_properties(device);
   const tidemark::GpuProfile& profile = Machine::get().profile();
   switch (attribute) {
-    case cudaDevAttrComputeCapabilityMajor: *value = properties.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = properties.minor; break;
-    case cudaDevAttrMultiProcessorCount: *value = properties.multiProcessorCount; break;
-    case cudaDevAttrWarpSize: *value = properties.warpSize; break;
-    case cudaDevAttrMaxThreadsPerBlock: *value = properties.maxThreadsPerBlock; break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = properties.minor;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = properties.multiProcessorCount;
+      break;
+    case cudaDevAttrWarpSize:
+      *value = properties.warpSize;
+      break;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = properties.maxThreadsPerBlock;
+      break;
     case cudaDevAttrMaxThreadsPerMultiProcessor:
       *value = properties.maxThreadsPerMultiProcessor;
       break;
@@ -146,24 +157,46 @@ cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, in
       *value = static_cast<int>(properties.reservedSharedMemPerBlock);
       break;
     case cudaDevAttrMaxRegistersPerBlock:
-    case cudaDevAttrMaxRegistersPerMultiprocessor: *value = properties.regsPerBlock; break;
-    case cudaDevAttrMaxGridDimX: *value = properties.maxGridSize[0]; break;
+    case cudaDevAttrMaxRegistersPerMultiprocessor:
+      *value = properties.regsPerBlock;
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = properties.maxGridSize[0];
+      break;
     case cudaDevAttrMaxGridDimY:
-    case cudaDevAttrMaxGridDimZ: *value = properties.maxGridSize[1]; break;
+    case cudaDevAttrMaxGridDimZ:
+      *value = properties.maxGridSize[1];
+      break;
     case cudaDevAttrMaxBlockDimX:
-    case cudaDevAttrMaxBlockDimY: *value = properties.maxThreadsDim[0]; break;
-    case cudaDevAttrMaxBlockDimZ: *value = properties.maxThreadsDim[2]; break;
-    case cudaDevAttrL2CacheSize: *value = properties.l2CacheSize; break;
-    case cudaDevAttrClockRate: *value = static_cast<int>(profile.clock_khz); break;
-    case cudaDevAttrMemoryClockRate: *value = static_cast<int>(profile.memory_clock_khz); break;
-    case cudaDevAttrGlobalMemoryBusWidth: *value = properties.memoryBusWidth; break;
-    case cudaDevAttrTextureAlignment: *value = 512; break;
+    case cudaDevAttrMaxBlockDimY:
+      *value = properties.maxThreadsDim[0];
+      break;
+    case cudaDevAttrMaxBlockDimZ:
+      *value = properties.maxThreadsDim[2];
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = properties.l2CacheSize;
+      break;
+    case cudaDevAttrClockRate:
+      *value = static_cast<int>(profile.clock_khz);
+      break;
+    case cudaDevAttrMemoryClockRate:
+      *value = static_cast<int>(profile.memory_clock_khz);
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *value = properties.memoryBusWidth;
+      break;
+    case cudaDevAttrTextureAlignment:
+      *value = 512;
+      break;
     case cudaDevAttrConcurrentKernels:
     case cudaDevAttrUnifiedAddressing:
     case cudaDevAttrCanMapHostMemory:
     case cudaDevAttrCooperativeLaunch:
     case cudaDevAttrHostRegisterSupported:
-    case cudaDevAttrCanUseHostPointerForRegisteredMem: *value = 1; break;
+    case cudaDevAttrCanUseHostPointerForRegisteredMem:
+      *value = 1;
+      break;
     default:
       *value = 0;
       unknown.modelled();
@@ -235,25 +268,39 @@ cudaError_t cudaPeekAtLastError() { return tidemark::phantom::last_error; }
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorNotReady: return "cudaErrorNotReady";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    default: return "cudaErrorUnknown";
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorNotSupported:
+      return "cudaErrorNotSupported";
+    default:
+      return "cudaErrorUnknown";
   }
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorNotReady: return "device not ready";
-    case cudaErrorNotSupported: return "operation not supported on the phantom GPU";
-    default: return "an error of the phantom GPU";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorNotReady:
+      return "device not ready";
+    case cudaErrorNotSupported:
+      return "operation not supported on the phantom GPU";
+    default:
+      return "an error of the phantom GPU";
   }
 }
 

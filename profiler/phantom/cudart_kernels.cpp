@@ -159,11 +159,8 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes* attributes, const v
 }
 
 // As many blocks as threads and shared memory allow; registers are taken to suffice.
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks,
-                                                                   const void* function,
-                                                                   int block_size,
-                                                                   size_t shared_bytes,
-                                                                   unsigned flags) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    int* blocks, const void* function, int block_size, size_t shared_bytes, unsigned flags) {
   const tidemark::KernelLimits& limits = Machine::get().profile().limits;
   const auto shared =
       static_cast<tidemark::Bytes>(shared_bytes) + limits.shared_memory_reserved_per_block;

@@ -85,10 +85,14 @@ cudnnBackendDescriptor_t described_device() {
 // The attribute through which a kind of descriptor takes a device; 0 where it asks none.
 int device_attribute(cudnnBackendDescriptorType_t type) {
   switch (type) {
-    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: return CUDNN_ATTR_ENGINEHEUR_DEVICEPROP;
-    case CUDNN_BACKEND_ENGINE_DESCRIPTOR: return CUDNN_ATTR_ENGINE_DEVICEPROP;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: return CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP;
-    default: return 0;
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+      return CUDNN_ATTR_ENGINEHEUR_DEVICEPROP;
+    case CUDNN_BACKEND_ENGINE_DESCRIPTOR:
+      return CUDNN_ATTR_ENGINE_DEVICEPROP;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
+      return CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP;
+    default:
+      return 0;
   }
 }
 

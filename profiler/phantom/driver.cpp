@@ -86,16 +86,21 @@ CUresult cuDeviceGet(CUdevice* device, int ordinal) {
 
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
   switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED: *value = 1; break;
+    case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
+      *value = 1;
+      break;
     // Sharing memory between processes, and between cards, is left out.
     case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
     case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED:
     case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED: *value = 0; break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED:
+      *value = 0;
+      break;
     // The numbers of the runtime's attributes are the driver's.
-    default: return tidemark_phantom_device_attribute(value, attribute, device) == 0
-                        ? CUDA_SUCCESS
-                        : CUDA_ERROR_INVALID_DEVICE;
+    default:
+      return tidemark_phantom_device_attribute(value, attribute, device) == 0
+                 ? CUDA_SUCCESS
+                 : CUDA_ERROR_INVALID_DEVICE;
   }
   return CUDA_SUCCESS;
 }
@@ -133,8 +138,8 @@ CUresult cuGetProcAddress(const char* name, void** function, int version, cuuint
                           CUdriverProcAddressQueryResult* status) {
   *function = newest_form(name);
   if (status != nullptr) {
-    *status = *function != nullptr ? CU_GET_PROC_ADDRESS_SUCCESS
-                                   : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    *status =
+        *function != nullptr ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
   }
   return *function != nullptr ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }

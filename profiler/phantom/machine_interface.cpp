@@ -33,7 +33,9 @@ void tidemark_phantom_give_back(int device, std::size_t bytes) {
   Machine::get().give_back(device, bytes);
 }
 
-void* tidemark_phantom_reserve(std::size_t bytes) { return Machine::get().reserve_addresses(bytes); }
+void* tidemark_phantom_reserve(std::size_t bytes) {
+  return Machine::get().reserve_addresses(bytes);
+}
 
 void tidemark_phantom_release(void* start, std::size_t bytes) {
   Machine::get().release_addresses(static_cast<char*>(start), bytes);

@@ -1,6 +1,6 @@
-// NCCL (libnccl.so.2) among ranks that never meet: communicators know their size and rank, and every
-// collective is done at once. A rank sees its own values where it would see others': enough for
-// sizes and pickled objects that all ranks share.
+// NCCL (libnccl.so.2) among ranks that never meet: communicators know their size and rank, and
+// every collective is done at once. A rank sees its own values where it would see others': enough
+// for sizes and pickled objects that all ranks share.
 #include <nccl.h>
 
 #include <array>
@@ -26,13 +26,17 @@ std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
     case ncclInt8:
     case ncclUint8:
     case ncclFloat8e4m3:
-    case ncclFloat8e5m2: return count;
+    case ncclFloat8e5m2:
+      return count;
     case ncclFloat16:
-    case ncclBfloat16: return count * 2;
+    case ncclBfloat16:
+      return count * 2;
     case ncclInt32:
     case ncclUint32:
-    case ncclFloat32: return count * 4;
-    default: return count * 8;
+    case ncclFloat32:
+      return count * 4;
+    default:
+      return count * 8;
   }
 }
 

@@ -146,10 +146,11 @@ extern "C" int tidemark_phantom_observe() {
   std::atexit(tidemark::phantom::read_last_accounts);
   // Names cost a little for every operator; they are for the report of `tidemark phantom`.
   if (std::getenv(tidemark::phantom::records_variable) != nullptr) {
-    at::addGlobalCallback(at::RecordFunctionCallback(tidemark::phantom::begin_operation,
-                                                     tidemark::phantom::end_operation)
-                              .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION,
-                                       at::RecordScope::USER_SCOPE}));
+    at::addGlobalCallback(
+        at::RecordFunctionCallback(tidemark::phantom::begin_operation,
+                                   tidemark::phantom::end_operation)
+            .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION,
+                     at::RecordScope::USER_SCOPE}));
   }
   return 1;
 }

@@ -4,31 +4,77 @@
 
 #include "options.hpp"
 #include "tidemark/export.hpp"
+#include "tidemark/gpu_profile.hpp"
+#include "tidemark/io.hpp"
 #include "tidemark/lint.hpp"
 #include "tidemark/planner.hpp"
+#include "tidemark/report.hpp"
 
 namespace tidemark {
 
+namespace {
+
+namespace po = boost::program_options;
+
+void list_planners(const Streams& streams) {
+  for (const Planner* planner : planners()) {
+    streams.out << planner->name() << "  " << planner->description() << '\n';
+  }
+}
+
+void list_formats(const Streams& streams) {
+  for (const Exporter* exporter : exporters()) {
+    streams.out << exporter->name() << "  " << exporter->description() << '\n';
+  }
+}
+
+void list_rules(const Streams& streams) {
+  for (const LintRule& rule : lint_rules()) {
+    streams.out << rule.id << "  " << name(rule.severity) << ": " << rule.summary << " ("
+                << rule.thread << ")\n";
+  }
+}
+
+void list_gpus(bool as_json, const Streams& streams) {
+  if (as_json) {
+    const char* separator = "[";
+    for (const GpuProfile& profile : gpu_profiles()) {
+      streams.out << separator << format_gpu_profile(profile);
+      separator = ",";
+    }
+    streams.out << "]\n";
+    return;
+  }
+  for (const GpuProfile& profile : gpu_profiles()) {
+    streams.out << profile.name << "  " << profile.device_name << ", "
+                << format_bytes(profile.total_memory) << ", compute capability "
+                << profile.compute_capability.major << '.' << profile.compute_capability.minor
+                << ", " << profile.multiprocessors << " multiprocessors\n";
+  }
+  streams.out << "custom:FILE  a card of your own, in the form of list gpus --json\n";
+}
+
+}  // namespace
+
 ExitCode run_list(const Arguments& arguments, const Streams& streams) {
-  const boost::program_options::options_description none;
-  const auto given = parse_options("list", "WHAT is planners, formats or rules.", none, {"WHAT"},
-                                   arguments, streams);
+  po::options_description options("options");
+  options.add_options()("json", "gpus: print the profiles as JSON");
+  const auto given = parse_options("list", "WHAT is planners, formats, rules or gpus.", options,
+                                   {"WHAT"}, arguments, streams);
   if (!given) return ExitCode::done;
-  const std::size_t what =
-      choose("WHAT", (*given)["WHAT"].as<std::string>(), {"planners", "formats", "rules"});
-  if (what == 0) {
-    for (const Planner* planner : planners()) {
-      streams.out << planner->name() << "  " << planner->description() << '\n';
-    }
-  } else if (what == 1) {
-    for (const Exporter* exporter : exporters()) {
-      streams.out << exporter->name() << "  " << exporter->description() << '\n';
-    }
-  } else {
-    for (const LintRule& rule : lint_rules()) {
-      streams.out << rule.id << "  " << name(rule.severity) << ": " << rule.summary << " ("
-                  << rule.thread << ")\n";
-    }
+  switch (choose("WHAT", (*given)["WHAT"].as<std::string>(),
+                 {"planners", "formats", "rules", "gpus"})) {
+    case 0:
+      list_planners(streams);
+      break;
+    case 1:
+      list_formats(streams);
+      break;
+    case 2:
+      list_rules(streams);
+      break;
+    default:
+      list_gpus(given->count("json") != 0, streams);
   }
   return ExitCode::done;
 }

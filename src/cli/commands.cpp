@@ -8,6 +8,7 @@
 #include "command_inspect.hpp"
 #include "command_lint.hpp"
 #include "command_list.hpp"
+#include "command_phantom.hpp"
 #include "command_record.hpp"
 #include "command_report.hpp"
 #include "command_sweep.hpp"
@@ -62,14 +63,15 @@ ExitCode dispatch(const Arguments& arguments, const Streams& streams) {
 }  // namespace
 
 std::span<const Command> commands() {
-  static const std::array<Command, 6> all{{
+  static const std::array<Command, 7> all{{
       {"inspect", "what a trace or an exported program holds", run_inspect},
       {"record", "run one training step of an exported program and write it down", run_record},
       {"sweep", "predict and execute every checkpointing setting, recommend one",
        run_sweep_command},
       {"report", "print a sweep's result in another format", run_report},
       {"lint", "what DeepSpeed would do with a configuration", run_lint},
-      {"list", "planners, formats and lint rules", run_list},
+      {"phantom", "run any PyTorch program on a GPU that is not there", run_phantom},
+      {"list", "planners, formats, lint rules and GPUs", run_list},
   }};
   return all;
 }

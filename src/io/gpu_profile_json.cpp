@@ -51,10 +51,12 @@ void visit_rates(Profile& profile, const Visit& visit) {
 ComputeCapability read_capability(const JsonCursor& cursor) {
   const std::string text = cursor.string();
   const std::size_t dot = text.find('.');
-  const bool has_digits = dot != std::string::npos && dot > 0 && dot < 3 && dot + 2 == text.size() &&
+  const bool has_digits = dot != std::string::npos && dot > 0 && dot < 3 &&
+                          dot + 2 == text.size() &&
                           text.find_first_not_of("0123456789.") == std::string::npos;
   if (!has_digits) cursor.fail("is not a compute capability such as \"9.0\"");
-  const ComputeCapability capability{std::stoi(text.substr(0, dot)), std::stoi(text.substr(dot + 1))};
+  const ComputeCapability capability{std::stoi(text.substr(0, dot)),
+                                     std::stoi(text.substr(dot + 1))};
   if (capability < ComputeCapability{7, 5}) {
     cursor.fail("is " + text + ", and torch for CUDA 13 runs on 7.5 and later only");
   }

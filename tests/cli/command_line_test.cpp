@@ -51,7 +51,9 @@ TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
         Arguments{"sweep", "a", "--alloc-conf", "default", "--alloc-conf", "max_split_size_mb:1"},
         Arguments{"sweep", "a", "--machine", "h200"}, Arguments{"sweep", "a", "--repeat", "0"},
         Arguments{"record", "a", "--optimizer", "adam"},
-        Arguments{"report", "a", "--format", "pdf"}, Arguments{"list", "everything"}}) {
+        Arguments{"report", "a", "--format", "pdf"}, Arguments{"list", "everything"},
+         Arguments{"phantom", "--gpu", "h300", "--", "true"}, Arguments{"phantom", "--gpu", "h200"},
+         Arguments{"phantom", "--gpus", "17", "--", "true"}}) {
     const Outcome outcome = run(arguments);
     INFO(outcome.err);
     CHECK(outcome.code == ExitCode::wrong_usage);

@@ -1,0 +1,82 @@
+#include "command_phantom.hpp"
+
+#include <algorithm>
+#include <ostream>
+
+#include "options.hpp"
+#include "phantom_report.hpp"
+#include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/phantom.hpp"
+
+namespace tidemark {
+
+namespace {
+
+namespace po = boost::program_options;
+
+po::options_description phantom_options() {
+  po::options_description options("options");
+  options.add_options()("gpu", po::value<std::string>()->default_value("h200"),
+                        "the card: a profile of `tidemark list gpus`, or custom:FILE")(
+      "gpus", po::value<int>()->default_value(0),
+      "cards in the machine; 0: one for each local rank")("report", po::value<std::string>(),
+                                                          "write the report as JSON to this file")(
+      "snapshot", po::value<std::string>(),
+      "write a memory snapshot for PyTorch's viewer; a process's rank or number is put before the "
+      "name's ending where there are several")(
+      "backlog",
+      "asynchronous work counts as done only when the program synchronises, as on a device far "
+      "behind")("strict", "calls without an exact answer are an error");
+  return options;
+}
+
+PhantomRequest read_request(const po::variables_map& given, const Arguments& command) {
+  PhantomRequest request{.profile = find_gpu_profile(given["gpu"].as<std::string>()),
+                         .command = command,
+                         .gpus = given["gpus"].as<int>(),
+                         .snapshot = option<std::string>(given, "snapshot"),
+                         .has_backlog = given.count("backlog") != 0};
+  if (request.gpus < 0 || request.gpus > 16) {
+    throw UsageError("--gpus takes 0 to 16, not " + std::to_string(request.gpus));
+  }
+  if (command.empty()) {
+    throw UsageError("tidemark phantom needs a command after --, such as -- python train.py");
+  }
+  return request;
+}
+
+// The first name of a call without an exact answer; empty: there was none.
+std::string first_unanswered(const PhantomRun& run) {
+  for (const PhantomProcess& process : run.processes) {
+    if (!process.calls.empty()) return process.calls.front().name;
+  }
+  return "";
+}
+
+}  // namespace
+
+ExitCode run_phantom(const Arguments& arguments, const Streams& streams) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  const auto given = parse_options("phantom",
+                                   "Runs a PyTorch program, unchanged, on a GPU that is not there: "
+                                   "tidemark phantom --gpu h200 -- python train.py",
+                                   phantom_options(), {}, {arguments.begin(), end}, streams);
+  if (!given) return ExitCode::done;
+  const PhantomRequest request = read_request(
+      *given, end == arguments.end() ? Arguments{} : Arguments(end + 1, arguments.end()));
+  const PhantomRun run = run_on_phantom(request);
+  if (const auto report = option<std::string>(*given, "report")) {
+    write_file(*report, format_phantom_run(request.profile, run));
+  } else {
+    print_phantom_run(request.profile, run, streams.err);
+  }
+  const std::string unanswered = first_unanswered(run);
+  if (given->count("strict") != 0 && !unanswered.empty() && run.exit_status == 0) {
+    throw DeviceError("the command made calls that the phantom GPU cannot answer exactly, first " +
+                      unanswered + "; without --strict they are only reported");
+  }
+  return static_cast<ExitCode>(run.exit_status);
+}
+
+}  // namespace tidemark
