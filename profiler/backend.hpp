@@ -48,7 +48,7 @@ class CopyQueues {
 };
 
 // What a step of the schedule does, as far as times are told apart.
-enum class Work : std::uint8_t { operation, recompute, transfer, other };
+enum class StepWork : std::uint8_t { operation, recompute, transfer, other };
 
 struct StepTimes {
   std::optional<double> step_seconds;
@@ -67,8 +67,8 @@ class StepTimer {
   StepTimer& operator=(const StepTimer&) = delete;
   virtual ~StepTimer() = default;
 
-  virtual void begin(Work work) = 0;
-  virtual void end(Work work) = 0;
+  virtual void begin(StepWork work) = 0;
+  virtual void end(StepWork work) = 0;
   // Called when the queues are idle.
   [[nodiscard]] virtual StepTimes finish() = 0;
 };

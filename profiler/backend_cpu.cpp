@@ -76,11 +76,11 @@ class WallClockTimer final : public StepTimer {
     begins_.reserve(steps + 1);
   }
 
-  void begin(Work) override { begins_.push_back(Clock::now()); }
+  void begin(StepWork) override { begins_.push_back(Clock::now()); }
 
-  void end(Work work) override {
-    if (work == Work::recompute) recompute_ += Clock::now() - begins_.back();
-    if (work == Work::transfer) transfer_ += Clock::now() - begins_.back();
+  void end(StepWork work) override {
+    if (work == StepWork::recompute) recompute_ += Clock::now() - begins_.back();
+    if (work == StepWork::transfer) transfer_ += Clock::now() - begins_.back();
   }
 
   [[nodiscard]] StepTimes finish() override {

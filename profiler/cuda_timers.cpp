@@ -44,11 +44,11 @@ class CuptiTimer final : public StepTimer {
     begin_ = Clock::now();
   }
 
-  void begin(Work work) override {
+  void begin(StepWork work) override {
     works_.push_back(work);
     session_.push(works_.size());
   }
-  void end(Work) override { session_.pop(); }
+  void end(StepWork) override { session_.pop(); }
 
   [[nodiscard]] StepTimes finish() override {
     StepTimes times;
@@ -58,8 +58,8 @@ class CuptiTimer final : public StepTimer {
     Nanoseconds transfer{0};
     for (std::size_t s = 0; s < works_.size(); ++s) {
       const StepActivity& step = summary.steps[s];
-      if (works_[s] == Work::recompute) recompute += step.kernel;
-      if (works_[s] == Work::transfer) transfer += step.kernel + step.copy;
+      if (works_[s] == StepWork::recompute) recompute += step.kernel;
+      if (works_[s] == StepWork::transfer) transfer += step.kernel + step.copy;
     }
     times.recompute_seconds = seconds(recompute);
     times.transfer_seconds = seconds(transfer);
@@ -70,7 +70,7 @@ class CuptiTimer final : public StepTimer {
 
  private:
   CuptiSession& session_;
-  std::vector<Work> works_;
+  std::vector<StepWork> works_;
   Clock::time_point begin_;
 };
 
@@ -82,11 +82,11 @@ class EventTimer final : public StepTimer {
     events_.reserve(steps + 1);
   }
 
-  void begin(Work work) override {
+  void begin(StepWork work) override {
     works_.push_back(work);
     mark();
   }
-  void end(Work) override {}
+  void end(StepWork) override {}
 
   [[nodiscard]] StepTimes finish() override {
     StepTimes times;
@@ -100,8 +100,8 @@ class EventTimer final : public StepTimer {
     Nanoseconds transfer{0};
     for (std::size_t s = 0; s < works_.size(); ++s) {
       const Nanoseconds span = times.begins[s + 1] - times.begins[s];
-      if (works_[s] == Work::recompute) recompute += span;
-      if (works_[s] == Work::transfer) transfer += span;
+      if (works_[s] == StepWork::recompute) recompute += span;
+      if (works_[s] == StepWork::transfer) transfer += span;
     }
     for (const auto& [begin, end] : copies_) transfer += from_milliseconds(begin.elapsed_time(end));
     times.recompute_seconds = seconds(recompute);
@@ -123,15 +123,15 @@ class EventTimer final : public StepTimer {
 
   const TimedCopies& copies_;
   std::string reason_;
-  std::vector<Work> works_;
+  std::vector<StepWork> works_;
   std::vector<at::cuda::CUDAEvent> events_;
   Clock::time_point begin_;
 };
 
 class NoTimer final : public StepTimer {
  public:
-  void begin(Work) override {}
-  void end(Work) override {}
+  void begin(StepWork) override {}
+  void end(StepWork) override {}
   [[nodiscard]] StepTimes finish() override { return {}; }
 };
 

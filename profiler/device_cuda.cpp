@@ -3,34 +3,62 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/util/Exception.h>
 
-#include <utility>
+#include <string>
+#include <vector>
 
 #include "counting_allocator.hpp"
 #include "record_step.hpp"
 #include "tidemark/errors.hpp"
+#include "tidemark/phantom.hpp"
 
 namespace tidemark {
 
-CudaDevice::CudaDevice(c10::DeviceIndex index, std::string phantom_profile)
-    : phantom_profile_(std::move(phantom_profile)), backend_(index, phantom_profile_.empty()) {
-  // The numbers that a step keeps on the host come from here.
+namespace {
+
+// Calls that the phantom cannot answer exactly, named once each.
+void note_calls(const std::vector<PhantomCall>& calls, std::vector<std::string>& notes) {
+  std::string names;
+  for (const PhantomCall& call : calls) {
+    names += (names.empty() ? "" : ", ") + call.name + " (" + std::to_string(call.times) + ")";
+  }
+  if (!names.empty()) notes.push_back("the phantom GPU has no exact answer to: " + names);
+}
+
+}  // namespace
+
+// The numbers that a step keeps on the host come from the counting allocator.
+CudaDevice::CudaDevice(c10::DeviceIndex index) : backend_(index, /*computes=*/true) {
+  CountingAllocator::install();
+}
+
+CudaDevice::CudaDevice(const GpuProfile& phantom)
+    : phantom_(phantom), backend_(0, /*computes=*/false) {
   CountingAllocator::install();
 }
 
 TraceDevice CudaDevice::description() const {
   TraceDevice description;
-  description.kind = phantom_profile_.empty() ? DeviceKind::cuda : DeviceKind::phantom;
-  description.name = phantom_profile_.empty()
-                         ? at::cuda::getDeviceProperties(backend_.device().index())->name
-                         : phantom_profile_;
   description.memory_bytes = backend_.total_bytes();
   description.context_bytes = backend_.total_bytes() - backend_.free_bytes();
+  if (!phantom_) {
+    description.kind = DeviceKind::cuda;
+    description.name = at::cuda::getDeviceProperties(backend_.device().index())->name;
+    return description;
+  }
+  description.kind = DeviceKind::phantom;
+  description.name = phantom_->name;
+  description.transfer_rates = TransferRates{.pinned_to_device = phantom_->pinned.to_device,
+                                             .pinned_to_host = phantom_->pinned.from_device,
+                                             .pageable_to_device = phantom_->pageable.to_device,
+                                             .pageable_to_host = phantom_->pageable.from_device};
   return description;
 }
 
 RecordedStep CudaDevice::record(const Program& program, const RecordOptions& options) {
   try {
-    return record_step(backend_, description(), program, options);
+    RecordedStep recorded = record_step(backend_, description(), program, options);
+    if (phantom_) note_calls(phantom_calls(), recorded.notes);
+    return recorded;
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("the plain step, which is recorded first, does not fit: " +
                       backend_.describe_out_of_memory() +

@@ -1,18 +1,20 @@
 // A GPU as a device: PyTorch's caching allocator, and times where the GPU is real.
 #pragma once
 
-#include <string>
+#include <optional>
 
 #include "backend_cuda.hpp"
 #include "tidemark/device.hpp"
+#include "tidemark/gpu_profile.hpp"
 
 namespace tidemark {
 
 class CudaDevice final : public Device {
  public:
-  // The GPU of this number; `phantom_profile`: the name of the card that it stands for, where it is
-  // a phantom, else empty.
-  CudaDevice(c10::DeviceIndex index, std::string phantom_profile);
+  // The GPU of this number.
+  explicit CudaDevice(c10::DeviceIndex index);
+  // The phantom of this card, which the process must have entered.
+  explicit CudaDevice(const GpuProfile& phantom);
 
   [[nodiscard]] TraceDevice description() const override;
   [[nodiscard]] RecordedStep record(const Program& program, const RecordOptions& options) override;
@@ -20,7 +22,7 @@ class CudaDevice final : public Device {
                                                    const Program* values) override;
 
  private:
-  std::string phantom_profile_;
+  std::optional<GpuProfile> phantom_;
   CudaBackend backend_;
 };
 

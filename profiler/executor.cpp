@@ -101,13 +101,13 @@ std::optional<Bytes> highest(const std::vector<Bytes>& levels) {
   return *std::max_element(levels.begin(), levels.end());
 }
 
-Work work_of(const Step& step) {
+StepWork step_work(const Step& step) {
   if (std::holds_alternative<Run>(step.action)) {
-    return step.cause == Cause::recompute ? Work::recompute : Work::operation;
+    return step.cause == Cause::recompute ? StepWork::recompute : StepWork::operation;
   }
   const bool is_transfer =
       std::holds_alternative<Copy>(step.action) || std::holds_alternative<Collective>(step.action);
-  return is_transfer ? Work::transfer : Work::other;
+  return is_transfer ? StepWork::transfer : StepWork::other;
 }
 
 // The times of the measured executions: medians are reported.
@@ -227,7 +227,7 @@ KeptBytes StepExecution::run_once(const Schedule& schedule, Run& run) {
   at::manual_seed(static_cast<std::uint64_t>(trace_.provenance.seed));
   for (run.step = 0; run.step < schedule.steps.size(); ++run.step) {
     const Step& step = schedule.steps[run.step];
-    const Work work = work_of(step);
+    const StepWork work = step_work(step);
     run.timer->begin(work);
     backend_.reset_peaks();
     perform(step, run);

@@ -7,6 +7,8 @@
 #include "device_cpu.hpp"
 #include "device_cuda.hpp"
 #include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/phantom.hpp"
 
 namespace tidemark {
 
@@ -33,7 +35,13 @@ std::unique_ptr<Device> make_cuda(const std::string& argument, std::int32_t) {
     throw UsageError("--device cuda takes the number of a GPU, such as cuda:0, not cuda:" +
                      argument);
   }
-  return std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(index), "");
+  return std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(index));
+}
+
+std::unique_ptr<Device> make_phantom(const std::string& argument, std::int32_t) {
+  const GpuProfile profile = find_gpu_profile(argument);
+  enter_phantom(profile);
+  return std::make_unique<CudaDevice>(profile);
 }
 
 std::unique_ptr<Device> make_auto(const std::string&, std::int32_t threads) {
@@ -41,8 +49,10 @@ std::unique_ptr<Device> make_auto(const std::string&, std::int32_t threads) {
   return make_cpu("", threads);
 }
 
-constexpr std::array<DeviceRow, 3> devices{
-    {{"auto", "auto", make_auto}, {"cpu", "cpu", make_cpu}, {"cuda", "cuda[:N]", make_cuda}}};
+constexpr std::array<DeviceRow, 4> devices{{{"auto", "auto", make_auto},
+                                            {"cpu", "cpu", make_cpu},
+                                            {"cuda", "cuda[:N]", make_cuda},
+                                            {"phantom", "phantom:PROFILE", make_phantom}}};
 
 }  // namespace
 

@@ -69,7 +69,8 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
     throw InputError(path, "", "is a recorded step already; give a .pt2 file");
   Arguments line{"record"};
   line.insert(line.end(), arguments.begin(), arguments.end());
-  const RecordedProgram recorded = record_program(request, std::move(*program), line);
+  const RecordedProgram recorded = record_program(make_device(request.device, request.threads),
+                                                  request, std::move(*program), line);
   const bool with_values = given->count("values") != 0;
   if (given->count("json") != 0) {
     print_json(recorded.step, with_values, streams.out);

@@ -217,8 +217,12 @@ struct OpenedStep {
   std::vector<std::string> notes;
 };
 
-OpenedStep record_now(const SweepOptions& options, Program program, const Arguments& line) {
-  RecordedProgram recorded = record_program(options.record, std::move(program), line);
+OpenedStep record_now(const SweepOptions& options, Program program, const Arguments& line,
+                      const Streams& streams) {
+  auto device = make_device(options.record.device, options.record.threads);
+  streams.err << "recording a step of " << options.record.path << '\n';
+  RecordedProgram recorded =
+      record_program(std::move(device), options.record, std::move(program), line);
   OpenedStep step{.trace = std::move(recorded.step.trace),
                   .program = std::move(recorded.program),
                   .device = std::move(recorded.device),
@@ -236,7 +240,7 @@ std::string executing_device(const TraceDevice& recorded, const std::string& ask
     case DeviceKind::cpu:
       return "cpu";
     case DeviceKind::phantom:
-      return "phantom:" + recorded.name;
+      return asked.starts_with("phantom:") ? asked : "phantom:" + recorded.name;
     case DeviceKind::cuda:
       return asked.starts_with("cuda") ? asked : "cuda";
     case DeviceKind::unknown:
@@ -249,8 +253,7 @@ OpenedStep open_step(const SweepOptions& options, const Arguments& line, const S
   ModelInput input = read_model(options.record.path);
   OpenedStep step;
   if (auto* program = std::get_if<Program>(&input)) {
-    streams.err << "recording a step of " << options.record.path << '\n';
-    step = record_now(options, std::move(*program), line);
+    step = record_now(options, std::move(*program), line, streams);
   } else {
     step.trace = std::move(std::get<StepTrace>(input));
     if (options.values_from)

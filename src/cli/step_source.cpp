@@ -11,7 +11,7 @@ namespace po = boost::program_options;
 
 void add_record_options(po::options_description& options) {
   options.add_options()("device", po::value<std::string>()->default_value("auto"),
-                        "where to record: auto, cpu or cuda[:N]")(
+                        "where to record: auto, cpu, cuda[:N] or phantom:PROFILE")(
       "seed", po::value<std::int64_t>()->default_value(0),
       "torch.manual_seed right before the step, and for values that the file lacks")(
       "threads", po::value<std::int32_t>()->default_value(0), "CPU threads; 0: the machine's own")(
@@ -44,10 +44,10 @@ RecordRequest read_record_request(const po::variables_map& given, const std::str
   return request;
 }
 
-RecordedProgram record_program(const RecordRequest& request, Program program,
-                               const Arguments& command_line) {
+RecordedProgram record_program(std::unique_ptr<Device> device, const RecordRequest& request,
+                               Program program, const Arguments& command_line) {
   RecordedProgram recorded;
-  recorded.device = make_device(request.device, request.threads);
+  recorded.device = std::move(device);
   recorded.program = std::make_unique<Program>(std::move(program));
   recorded.step = recorded.device->record(*recorded.program, request.options);
   Provenance& provenance = recorded.step.trace.provenance;

@@ -28,7 +28,10 @@ struct RecordedProgram {
   std::unique_ptr<Program> program;
   RecordedStep step;
 };
-[[nodiscard]] RecordedProgram record_program(const RecordRequest& request, Program program,
+// `device` comes from make_device(), which must be called before anything is printed: a phantom
+// starts the program again.
+[[nodiscard]] RecordedProgram record_program(std::unique_ptr<Device> device,
+                                             const RecordRequest& request, Program program,
                                              const Arguments& command_line);
 
 // "--optimizer adamw:foreach"
