@@ -112,6 +112,8 @@ class Backend {
   // Memory that libraries keep for good once a step has run: static storages of every later step.
   [[nodiscard]] virtual std::vector<LibraryWorkspace> library_workspaces() = 0;
   virtual void release_library_workspaces() = 0;
+  // What autograd's own thread would need in addition if it ran what the calling thread ran.
+  [[nodiscard]] virtual Bytes recomputation_workspace_bytes() = 0;
   // A static storage of the step. Of the libraries' workspaces the first of each kind is made by
   // the library itself, since the calling thread's operators will use it.
   [[nodiscard]] virtual c10::Storage allocate_static(const std::string& name, Bytes bytes) = 0;

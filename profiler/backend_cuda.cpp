@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <string_view>
 #include <utility>
 
 #include "backend_cpu.hpp"
@@ -162,6 +163,23 @@ std::vector<LibraryWorkspace> CudaBackend::library_workspaces() {
   add_workspaces(blas_workspace, at::cuda::cublas_handle_stream_to_workspace(), blocks, all);
   add_workspaces(blas_lt_workspace, at::cuda::cublaslt_handle_stream_to_workspace(), blocks, all);
   return all;
+}
+
+// Of each kind that one thread has: that is the calling one, since autograd's multiplies too.
+Bytes CudaBackend::recomputation_workspace_bytes() {
+  const std::vector<LibraryWorkspace> all = library_workspaces();
+  Bytes bytes = 0;
+  for (const std::string_view kind : {blas_workspace, blas_lt_workspace}) {
+    Bytes of_kind = 0;
+    int threads = 0;
+    for (const LibraryWorkspace& workspace : all) {
+      if (!workspace.name.starts_with(kind)) continue;
+      of_kind += workspace.bytes;
+      ++threads;
+    }
+    if (threads == 1) bytes += of_kind;
+  }
+  return bytes;
 }
 
 void CudaBackend::release_library_workspaces() {

@@ -34,6 +34,7 @@ class CudaBackend final : public Backend {
   void empty_caches() override;
   [[nodiscard]] std::vector<LibraryWorkspace> library_workspaces() override;
   void release_library_workspaces() override;
+  [[nodiscard]] Bytes recomputation_workspace_bytes() override;
   [[nodiscard]] c10::Storage allocate_static(const std::string& name, Bytes bytes) override;
   [[nodiscard]] c10::DataPtr allocate_host(Bytes bytes, Place place) override;
   [[nodiscard]] std::string describe_out_of_memory() const override;

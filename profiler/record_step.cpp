@@ -109,6 +109,7 @@ void record_with(Backend& backend, EagerStep& step, const RecordOptions& options
   recorded.recording_seconds = seconds_since(begin);
   recorded.loss = result.loss.item<double>();
   recorded.trace.provenance.seed = options.seed;
+  recorded.trace.recomputation_workspace_bytes = backend.recomputation_workspace_bytes();
 }
 
 std::uint64_t checksum(const at::Tensor& tensor) {

@@ -206,6 +206,9 @@ struct StepTrace {
   std::vector<std::pair<StorageId, TensorView>> gradients;
   // The program's outputs besides the loss: kept to the end under --hold-outputs.
   std::vector<StorageId> outputs;
+  // On a GPU autograd recomputes on its own thread, which has its own library workspaces: what they
+  // take, once anything is recomputed, that the recorded step did not need there.
+  Bytes recomputation_workspace_bytes = 0;
 
   bool operator==(const StepTrace&) const = default;
 };

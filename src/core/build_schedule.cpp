@@ -59,6 +59,7 @@ class ScheduleBuilder {
 
   [[nodiscard]] std::variant<BuiltSchedule, InvalidSetting> build() {
     if (std::optional<std::string> reason = invalid_reason()) return InvalidSetting{*reason};
+    const InstanceId workspace = allocate_recomputation_workspace();
     for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
       begin_segment(o);
       recompute_before(o);
@@ -66,6 +67,7 @@ class ScheduleBuilder {
       end_segment(o);
       for (const InstanceId id : frees_after_[o]) writer_.free(id, Cause::recorded);
     }
+    if (workspace != unnamed_instance) writer_.free(workspace, Cause::recompute);
     note_emulation();
     built_.notes.insert(built_.notes.end(), storage_.notes().begin(), storage_.notes().end());
     built_.schedule = writer_.take();
@@ -93,6 +95,7 @@ class ScheduleBuilder {
   [[nodiscard]] Term first_term(StorageId id, std::size_t op) const;
   [[nodiscard]] InstanceId read_instance(StorageId id, std::size_t op) const;
   [[nodiscard]] std::vector<StorageId> state_written_in(const SegmentFacts& facts) const;
+  [[nodiscard]] InstanceId allocate_recomputation_workspace();
   void begin_segment(std::size_t op);
   void end_segment(std::size_t op);
   void save_state(std::size_t segment);
@@ -335,6 +338,16 @@ void ScheduleBuilder::save_state(std::size_t segment) {
         " feeds values and is written in a checkpoint: restored for the recomputation; the "
         "framework runs the update twice, so its gradients differ from these");
   }
+}
+
+// A library keeps it for good, so it is there from the first operator of a steady step on.
+InstanceId ScheduleBuilder::allocate_recomputation_workspace() {
+  const bool recomputes =
+      std::any_of(analysis_.segments().begin(), analysis_.segments().end(),
+                  [&](const SegmentFacts& facts) { return trigger(facts) != no_op; });
+  if (!recomputes || trace_.recomputation_workspace_bytes == 0) return unnamed_instance;
+  return writer_.allocate(no_storage, trace_.recomputation_workspace_bytes, Place::device,
+                          Term::recomputed_segment, Cause::recompute);
 }
 
 void ScheduleBuilder::begin_segment(std::size_t o) {

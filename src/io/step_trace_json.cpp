@@ -223,6 +223,9 @@ void read_results(const JsonCursor& root, StepTrace& trace) {
     });
   }
   if (const auto outputs = root.find("outputs")) trace.outputs = outputs->ids<StorageId>();
+  if (const auto bytes = root.find("recomputation_workspace_bytes")) {
+    trace.recomputation_workspace_bytes = bytes->bytes();
+  }
 }
 
 }  // namespace
@@ -334,6 +337,9 @@ std::string format_step_trace(const StepTrace& trace) {
                                  {"tensor", tensor_view_to_json(view)}});
   }
   json["outputs"] = ids_to_json(trace.outputs);
+  if (trace.recomputation_workspace_bytes != 0) {
+    json["recomputation_workspace_bytes"] = trace.recomputation_workspace_bytes;
+  }
   return to_text(json) + "\n";
 }
 

@@ -52,6 +52,24 @@ TEST_CASE("without checkpoints the schedule is the recorded step", "[build_sched
   CHECK(plain.recompute_seconds == 0.0);
 }
 
+TEST_CASE("only a step that recomputes needs the workspaces of autograd's own thread",
+          "[build_schedule]") {
+  StepTrace trace = BlockChain(4).trace();
+  const StepFigures plain = figures(trace, {});
+  const Setting setting = checkpoints(4, Method::non_reentrant);
+  const StepFigures four = figures(trace, setting);
+  trace.recomputation_workspace_bytes = 77;
+  CHECK(figures(trace, {}) == plain);
+  CHECK(figures(trace, setting).live_peak_bytes == four.live_peak_bytes + 77);
+  const Schedule schedule = build_valid(trace, setting).schedule;
+  const auto* first = std::get_if<Allocate>(&schedule.steps.front().action);
+  REQUIRE(first != nullptr);
+  CHECK(schedule.instances[index(first->instance)].bytes == 77);
+  const auto* last = std::get_if<Free>(&schedule.steps.back().action);
+  REQUIRE(last != nullptr);
+  CHECK(last->instance == first->instance);
+}
+
 TEST_CASE("non-reentrant recomputation stops at the last storage that backward needs",
           "[build_schedule]") {
   const BlockChain chain(4);

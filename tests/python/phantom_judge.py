@@ -6,6 +6,7 @@ and writes for each setting the highest allocated level of a steady step.
     phantom_judge.py JOBS.json RESULT.json
 """
 
+import gc
 import json
 import os
 import socket
@@ -93,6 +94,16 @@ def step(model, inputs):
     loss.backward()
 
 
+def forget_earlier_settings(checkpoints):
+    """What a fresh process would not have: other settings' buffers, other threads' workspaces."""
+    if checkpoints.deepspeed is not None:
+        checkpoints.deepspeed.reset()
+    gc.collect()
+    torch.cuda.synchronize()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+
+
 def allocated_peak(model, inputs):
     for _ in range(2):
         model.zero_grad(set_to_none=True)
@@ -115,6 +126,7 @@ def main():
         inputs = tuple(t.cuda() for t in inputs)
         results[name] = []
         for job in settings:
+            forget_earlier_settings(checkpoints)
             undo = checkpoints.put(runs, job)
             try:
                 results[name].append(allocated_peak(model, inputs))
@@ -122,8 +134,7 @@ def main():
                 results[name].append(f"{type(error).__name__}: {error}"[:300])
             for parent, attribute, original in undo:
                 setattr(parent, attribute, original)
-        del model, inputs, runs
-        torch.cuda.empty_cache()
+        del model, inputs, runs, undo
     json.dump(results, open(sys.argv[2], "w"))
 
 
