@@ -116,6 +116,11 @@ CudaBackend::CudaBackend(c10::DeviceIndex index, bool computes)
   set_allocator_settings("");
 }
 
+void CudaBackend::limit_memory(std::optional<Bytes> bytes) {
+  const auto total = static_cast<double>(total_bytes_);
+  allocator::setMemoryFraction(bytes ? static_cast<double>(*bytes) / total : 1.0, index_);
+}
+
 void CudaBackend::reset_peaks() {
   meter_.reset_peak();
   allocator::resetPeakStats(index_);

@@ -24,6 +24,9 @@ class CudaBackend final : public Backend {
   [[nodiscard]] Bytes total_bytes() const { return total_bytes_; }
   [[nodiscard]] Bytes free_bytes() const { return free_bytes_; }
 
+  // What the caching allocator may take from the device; absent: all that is free.
+  void limit_memory(std::optional<Bytes> bytes);
+
   [[nodiscard]] c10::Device device() const override { return {c10::kCUDA, index_}; }
   [[nodiscard]] bool computes() const override { return computes_; }
   [[nodiscard]] MemoryMeter& meter() override { return meter_; }

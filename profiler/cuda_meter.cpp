@@ -1,5 +1,7 @@
 #include "cuda_meter.hpp"
 
+#include <algorithm>
+
 #include "tidemark/errors.hpp"
 
 namespace tidemark {
@@ -21,9 +23,11 @@ CudaMeter::CudaMeter(c10::DeviceIndex device) : device_(device) {
   allocator::attachOutOfMemoryObserver(
       [this](std::int64_t, std::size_t asked, std::size_t total, std::size_t free) {
         const std::scoped_lock lock(mutex_);
+        // A limit on the allocator may leave less than the device has.
+        const auto allowed = static_cast<Bytes>(total);
         out_of_memory_ = {.asked = static_cast<Bytes>(asked),
-                          .free = static_cast<Bytes>(free),
-                          .total = static_cast<Bytes>(total)};
+                          .free = std::min(static_cast<Bytes>(free), allowed - reserved_),
+                          .total = allowed};
       });
 }
 
@@ -41,18 +45,24 @@ std::optional<CudaOutOfMemory> CudaMeter::last_out_of_memory() const {
 void CudaMeter::take(const allocator::TraceEntry& entry) {
   if (entry.device_ != device_) return;
   using Entry = allocator::TraceEntry;
+  const std::scoped_lock lock(mutex_);
+  const auto size = static_cast<Bytes>(entry.size_);
+  if (entry.action_ == Entry::SEGMENT_ALLOC || entry.action_ == Entry::SEGMENT_MAP) {
+    reserved_ += size;
+  }
+  if (entry.action_ == Entry::SEGMENT_FREE || entry.action_ == Entry::SEGMENT_UNMAP) {
+    reserved_ -= size;
+  }
   const bool is_free = entry.action_ == Entry::FREE_REQUESTED;
   if (!is_free && entry.action_ != Entry::ALLOC) return;
-  const std::scoped_lock lock(mutex_);
   const auto address = static_cast<std::size_t>(entry.addr_);
   // The allocator speaks of addresses as numbers.
   const void* data = reinterpret_cast<const void*>(address);  // NOLINT
   if (!is_free) {
-    const auto bytes = static_cast<Bytes>(entry.size_);
-    blocks_[address] = bytes;
-    const Bytes level = current_.fetch_add(bytes) + bytes;
+    blocks_[address] = size;
+    const Bytes level = current_.fetch_add(size) + size;
     if (level > peak_.load()) peak_.store(level);
-    if (observer_ != nullptr) observer_->on_allocate(data, bytes);
+    if (observer_ != nullptr) observer_->on_allocate(data, size);
     return;
   }
   const auto block = blocks_.find(address);

@@ -44,6 +44,7 @@ class CudaMeter final : public MemoryMeter {
   mutable std::mutex mutex_;
   AllocationObserver* observer_ = nullptr;
   std::unordered_map<std::size_t, Bytes> blocks_;  // bytes asked for, by address
+  Bytes reserved_ = 0;                             // segments that the allocator holds
   std::optional<CudaOutOfMemory> out_of_memory_;
 };
 

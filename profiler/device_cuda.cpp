@@ -3,6 +3,7 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ namespace tidemark {
 
 namespace {
 
+constexpr Bytes room_to_record = Bytes{1} << 40;
+
 // Calls that the phantom cannot answer exactly, named once each.
 void note_calls(const std::vector<PhantomCall>& calls, std::vector<std::string>& notes) {
   std::string names;
@@ -25,6 +28,11 @@ void note_calls(const std::vector<PhantomCall>& calls, std::vector<std::string>&
 }
 
 }  // namespace
+
+GpuProfile with_room_to_record(GpuProfile profile) {
+  profile.total_memory = std::max(profile.total_memory, room_to_record);
+  return profile;
+}
 
 // The numbers that a step keeps on the host come from the counting allocator.
 CudaDevice::CudaDevice(c10::DeviceIndex index) : backend_(index, /*computes=*/true) {
@@ -47,6 +55,8 @@ TraceDevice CudaDevice::description() const {
   }
   description.kind = DeviceKind::phantom;
   description.name = phantom_->name;
+  description.memory_bytes = phantom_->total_memory;
+  description.context_bytes = phantom_->context_memory;
   description.transfer_rates = TransferRates{.pinned_to_device = phantom_->pinned.to_device,
                                              .pinned_to_host = phantom_->pinned.from_device,
                                              .pageable_to_device = phantom_->pageable.to_device,
@@ -54,8 +64,14 @@ TraceDevice CudaDevice::description() const {
   return description;
 }
 
+std::optional<Bytes> CudaDevice::card_memory() const {
+  if (!phantom_) return std::nullopt;
+  return phantom_->total_memory - phantom_->context_memory;
+}
+
 RecordedStep CudaDevice::record(const Program& program, const RecordOptions& options) {
   try {
+    backend_.limit_memory(std::nullopt);
     RecordedStep recorded = record_step(backend_, description(), program, options);
     if (phantom_) note_calls(phantom_calls(), recorded.notes);
     return recorded;
@@ -75,6 +91,7 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
                      " and executes only there; record the step again with --device " + name);
   }
   try {
+    backend_.limit_memory(card_memory());
     return prepare_step(backend_, trace, values);
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("what exists before the step does not fit: " +

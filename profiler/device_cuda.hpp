@@ -9,11 +9,15 @@
 
 namespace tidemark {
 
+// The plain step is recorded first, and it may not fit where a checkpointed one does. So a phantom
+// has more memory than its card, and executions are held to what the card has.
+[[nodiscard]] GpuProfile with_room_to_record(GpuProfile profile);
+
 class CudaDevice final : public Device {
  public:
   // The GPU of this number.
   explicit CudaDevice(c10::DeviceIndex index);
-  // The phantom of this card, which the process must have entered.
+  // The phantom of this card; the process must have entered it, with room to record.
   explicit CudaDevice(const GpuProfile& phantom);
 
   [[nodiscard]] TraceDevice description() const override;
@@ -22,6 +26,9 @@ class CudaDevice final : public Device {
                                                    const Program* values) override;
 
  private:
+  // Of the card, less what its context takes.
+  [[nodiscard]] std::optional<Bytes> card_memory() const;
+
   std::optional<GpuProfile> phantom_;
   CudaBackend backend_;
 };

@@ -393,26 +393,33 @@ void StepExecution::use_allocator_settings(const std::string& conf) {
 Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOptions& options) {
   Measurement measurement;
   RepeatedTimes times;
+  std::unique_ptr<Run> run;
+  std::optional<Bytes> first_reserved;
+  const auto take_figures = [&] {
+    measurement.figures = figures_of(*run);
+    measurement.figures.first_reserved_peak_bytes = first_reserved;
+  };
   const auto out_of_memory = [&] {
     measurement.out_of_memory = backend_.describe_out_of_memory();
+    if (run) take_figures();
+    run.reset();
     backend_.empty_caches();
     return measurement;
   };
   try {
     use_allocator_settings(options.alloc_conf);
-    std::optional<Bytes> first_reserved;
     for (std::int32_t i = 0; i < options.warm_up + options.repeat; ++i) {
-      Run run(backend_, trace_, schedule, statics_);
-      const KeptBytes kept = run_once(schedule, run);
-      if (i == 0) first_reserved = highest(run.reserved);
+      run.reset();  // before the next one takes its memory
+      run = std::make_unique<Run>(backend_, trace_, schedule, statics_);
+      const KeptBytes kept = run_once(schedule, *run);
+      if (i == 0) first_reserved = highest(run->reserved);
       if (i < options.warm_up) continue;
-      times.add(run.times);
-      measurement.figures = figures_of(run);
-      measurement.figures.first_reserved_peak_bytes = first_reserved;
-      measurement.timeline = {.live_bytes = std::move(run.live),
-                              .host_bytes = std::move(run.host),
-                              .allocated_bytes = std::move(run.allocated),
-                              .reserved_bytes = std::move(run.reserved)};
+      times.add(run->times);
+      take_figures();
+      measurement.timeline = {.live_bytes = std::move(run->live),
+                              .host_bytes = std::move(run->host),
+                              .allocated_bytes = std::move(run->allocated),
+                              .reserved_bytes = std::move(run->reserved)};
       compare(kept, measurement);
     }
   } catch (const std::bad_alloc&) {

@@ -40,7 +40,7 @@ std::unique_ptr<Device> make_cuda(const std::string& argument, std::int32_t) {
 
 std::unique_ptr<Device> make_phantom(const std::string& argument, std::int32_t) {
   const GpuProfile profile = find_gpu_profile(argument);
-  enter_phantom(profile);
+  enter_phantom(with_room_to_record(profile));
   return std::make_unique<CudaDevice>(profile);
 }
 

@@ -72,6 +72,25 @@ def exact(name, arguments):
     return f"M=1 and M=2: {ran[0]} and {ran[1]} settings executed as predicted"
 
 
+def out_of_memory(arguments):
+    """A card on which only some settings fit: a row for each that does not, predicted and executed."""
+    [profile] = [p for p in json.loads(run([arguments.tidemark, "list", "gpus", "--json"])) if p["name"] == arguments.gpu]
+    profile["name"] = "small"
+    profile["total_memory_bytes"] = profile["context_memory_bytes"] + (150 << 20)
+    path = arguments.output / "small.json"
+    path.write_text(json.dumps(profile))
+    model = pathlib.Path(__file__).parent.parent / "data" / "gpt2.pt2"
+    rows = sweep(arguments.tidemark, f"custom:{path}", model, arguments.output / "small",
+                 "--number-checkpoints", "none,12")
+    plain, checkpointed = rows[0], rows[1]
+    assert plain["status"] == "out_of_memory" and plain["fits"] is False, plain
+    assert any("were asked for and" in note for note in plain["notes"]), plain["notes"]
+    assert any("predicted to run out of memory" in note for note in plain["notes"]), plain["notes"]
+    assert checkpointed["status"] == "ok" and checkpointed["fits"] is True, checkpointed
+    check_exact(rows[1:])
+    return "the plain step is recorded, predicted and executed out of memory; the others go on"
+
+
 def jobs_of(rows):
     """What of a sweep the frameworks can run themselves in one process."""
     jobs = []
@@ -146,18 +165,20 @@ def main():
     parser.add_argument("--tidemark", required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--gpu", default="h200")
-    parser.add_argument("--only", choices=sorted({*EXACT, *JUDGED}))
+    parser.add_argument("--only", choices=sorted({*EXACT, *JUDGED, "small card"}))
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
     passed = failed = 0
-    for name in EXACT:
+    checks = {name: lambda name=name: exact(name, arguments) for name in EXACT}
+    checks["small card"] = lambda: out_of_memory(arguments)
+    for name, check in checks.items():
         if arguments.only not in (None, name):
             continue
         begin = time.time()
         try:
-            print(f"{name:11} {exact(name, arguments)} ({time.time() - begin:.1f} s)", flush=True)
+            print(f"{name:11} {check()} ({time.time() - begin:.1f} s)", flush=True)
             passed += 1
         except Exception as error:  # noqa: BLE001 - every architecture is judged
             failed += 1
