@@ -39,21 +39,28 @@ TEST_CASE("help and version print on standard output", "[cli]") {
 
 TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
   for (const Arguments& arguments :
-       {Arguments{"swep"}, Arguments{"sweep"}, Arguments{"sweep", "a", "b"},
-        Arguments{"sweep", "a", "--no-such-option"}, Arguments{"sweep", "a", "--budget", "6G"},
+       {Arguments{"swep"},
+        Arguments{"sweep"},
+        Arguments{"sweep", "a", "b"},
+        Arguments{"sweep", "a", "--no-such-option"},
+        Arguments{"sweep", "a", "--budget", "6G"},
         Arguments{"sweep", "a", "--method", "both_of_them"},
         Arguments{"sweep", "a", "--number-checkpoints", "0"},
         Arguments{"sweep", "a", "--number-checkpoints", "1,,2"},
         Arguments{"sweep", "a", "--deepspeed-version", "new"},
-        Arguments{"sweep", "a", "--fix", "profile"}, Arguments{"sweep", "a", "--resume"},
+        Arguments{"sweep", "a", "--fix", "profile"},
+        Arguments{"sweep", "a", "--resume"},
         Arguments{"sweep", "a", "--model-parallel-size", "0"},
         Arguments{"sweep", "a", "--alloc-conf", "expandable_segments:yes"},
         Arguments{"sweep", "a", "--alloc-conf", "default", "--alloc-conf", "max_split_size_mb:1"},
-        Arguments{"sweep", "a", "--machine", "h200"}, Arguments{"sweep", "a", "--repeat", "0"},
+        Arguments{"sweep", "a", "--machine", "h200"},
+        Arguments{"sweep", "a", "--repeat", "0"},
         Arguments{"record", "a", "--optimizer", "adam"},
-        Arguments{"report", "a", "--format", "pdf"}, Arguments{"list", "everything"},
-         Arguments{"phantom", "--gpu", "h300", "--", "true"}, Arguments{"phantom", "--gpu", "h200"},
-         Arguments{"phantom", "--gpus", "17", "--", "true"}}) {
+        Arguments{"report", "a", "--format", "pdf"},
+        Arguments{"list", "everything"},
+        Arguments{"phantom", "--gpu", "h300", "--", "true"},
+        Arguments{"phantom", "--gpu", "h200"},
+        Arguments{"phantom", "--gpus", "17", "--", "true"}}) {
     const Outcome outcome = run(arguments);
     INFO(outcome.err);
     CHECK(outcome.code == ExitCode::wrong_usage);
