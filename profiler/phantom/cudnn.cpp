@@ -32,6 +32,7 @@ struct GraphApi {
   decltype(&cudnnBackendFinalize) finalize;
   decltype(&cudnnGetLastErrorString) last_error;
   decltype(&cudnnGetVersion) version;
+  decltype(&cudnnGetProperty) property;
 };
 
 [[noreturn]] void fail(const std::string& sentence) {
@@ -58,6 +59,7 @@ const GraphApi& real() {
     find_real("cudnnBackendFinalize", found.finalize);
     find_real("cudnnGetLastErrorString", found.last_error);
     find_real("cudnnGetVersion", found.version);
+    find_real("cudnnGetProperty", found.property);
     return found;
   }();
   return api;
@@ -173,6 +175,11 @@ cudnnStatus_t cudnnGetStream(cudnnHandle_t handle, cudaStream_t* stream) {
 }
 
 size_t cudnnGetVersion() { return real().version(); }
+
+cudnnStatus_t cudnnGetProperty(libraryPropertyType type, int* value) {
+  return real().property(type, value);
+}
+
 size_t cudnnGetCudartVersion() { return CUDART_VERSION; }
 
 void cudnnGetLastErrorString(char* message, size_t size) { real().last_error(message, size); }
