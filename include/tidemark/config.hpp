@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tidemark/hjson.hpp"
 #include "tidemark/setting.hpp"
@@ -53,5 +54,11 @@ struct Config {
 // The config's text, byte for byte, with only those keys of the block changed whose value differs;
 // a missing key or block is inserted in the file's own style. Comments and order stay.
 [[nodiscard]] std::string with_block(const Config& config, const ActivationCheckpointing& block);
+
+// The config's text with the groups of blocks that the training code checkpoints under the
+// top-level key "tidemark_segments", which DeepSpeed ignores; no groups: without the key's value
+// changed.
+[[nodiscard]] std::string with_segments(const Config& config,
+                                        const std::vector<std::vector<std::string>>& segments);
 
 }  // namespace tidemark

@@ -28,6 +28,12 @@ void list_formats(const Streams& streams) {
   }
 }
 
+void list_targets(const Streams& streams) {
+  for (const Target* target : targets()) {
+    streams.out << target->name() << "  " << target->description() << '\n';
+  }
+}
+
 void list_rules(const Streams& streams) {
   for (const LintRule& rule : lint_rules()) {
     streams.out << rule.id << "  " << name(rule.severity) << ": " << rule.summary << " ("
@@ -59,11 +65,11 @@ void list_gpus(bool as_json, const Streams& streams) {
 ExitCode run_list(const Arguments& arguments, const Streams& streams) {
   po::options_description options("options");
   options.add_options()("json", "gpus: print the profiles as JSON");
-  const auto given = parse_options("list", "WHAT is planners, formats, rules or gpus.", options,
-                                   {"WHAT"}, arguments, streams);
+  const auto given = parse_options("list", "WHAT is planners, formats, targets, rules or gpus.",
+                                   options, {"WHAT"}, arguments, streams);
   if (!given) return ExitCode::done;
   switch (choose("WHAT", (*given)["WHAT"].as<std::string>(),
-                 {"planners", "formats", "rules", "gpus"})) {
+                 {"planners", "formats", "targets", "rules", "gpus"})) {
     case 0:
       list_planners(streams);
       break;
@@ -71,6 +77,9 @@ ExitCode run_list(const Arguments& arguments, const Streams& streams) {
       list_formats(streams);
       break;
     case 2:
+      list_targets(streams);
+      break;
+    case 3:
       list_rules(streams);
       break;
     default:

@@ -1,12 +1,13 @@
 // Writing the recommended keys into the user's own file: every other byte stays.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "tidemark/hjson.hpp"
 #include "tidemark/config.hpp"
+#include "tidemark/hjson.hpp"
 
 namespace tidemark {
 
@@ -149,6 +150,17 @@ std::string with_block(const Config& config, const ActivationCheckpointing& want
     return apply(config.text, {{member->value.range, written}});
   }
   return apply(config.text, {insertion(config.text, root, *top, {{block_name, written}})});
+}
+
+std::string with_segments(const Config& config,
+                          const std::vector<std::vector<std::string>>& segments) {
+  const std::string key = "tidemark_segments";
+  const HjsonMember* present = find_member(config.root, key);
+  if (segments.empty() && present == nullptr) return config.text;
+  const std::string written = nlohmann::json(segments).dump();
+  if (present != nullptr) return apply(config.text, {{present->value.range, written}});
+  const HjsonValue root = parse_hjson(config.path, config.text);
+  return apply(config.text, {insertion(config.text, root, config.root, {{key, written}})});
 }
 
 }  // namespace tidemark
