@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "calibrate.hpp"
 #include "record_step.hpp"
 #include "tidemark/errors.hpp"
 
@@ -73,6 +74,10 @@ std::unique_ptr<Execution> CpuDevice::prepare(const StepTrace& trace, const Prog
                      "; give --threads " + std::to_string(trace.device.threads));
   }
   return prepare_step(backend_, trace, values);
+}
+
+MachineRates CpuDevice::calibrate() {
+  return tidemark::calibrate(backend_, processor_name(), DeviceKind::cpu, effort_for(backend_));
 }
 
 }  // namespace tidemark

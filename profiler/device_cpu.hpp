@@ -14,6 +14,7 @@ class CpuDevice final : public Device {
   [[nodiscard]] RecordedStep record(const Program& program, const RecordOptions& options) override;
   [[nodiscard]] std::unique_ptr<Execution> prepare(const StepTrace& trace,
                                                    const Program* values) override;
+  [[nodiscard]] MachineRates calibrate() override;
 
  private:
   CpuBackend backend_;

@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "calibrate.hpp"
 #include "counting_allocator.hpp"
 #include "record_step.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/phantom.hpp"
+#include "tidemark/time_model.hpp"
 
 namespace tidemark {
 
@@ -73,7 +76,10 @@ RecordedStep CudaDevice::record(const Program& program, const RecordOptions& opt
   try {
     backend_.limit_memory(std::nullopt);
     RecordedStep recorded = record_step(backend_, description(), program, options);
-    if (phantom_) note_calls(phantom_calls(), recorded.notes);
+    if (phantom_) {
+      note_calls(phantom_calls(), recorded.notes);
+      recorded.trace = with_modelled_times(std::move(recorded.trace), rates_of(*phantom_));
+    }
     return recorded;
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("the plain step, which is recorded first, does not fit: " +
@@ -97,6 +103,11 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
     throw DeviceError("what exists before the step does not fit: " +
                       backend_.describe_out_of_memory());
   }
+}
+
+MachineRates CudaDevice::calibrate() {
+  const TraceDevice own = description();
+  return tidemark::calibrate(backend_, own.name, own.kind, effort_for(backend_));
 }
 
 }  // namespace tidemark

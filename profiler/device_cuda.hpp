@@ -24,6 +24,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] RecordedStep record(const Program& program, const RecordOptions& options) override;
   [[nodiscard]] std::unique_ptr<Execution> prepare(const StepTrace& trace,
                                                    const Program* values) override;
+  [[nodiscard]] MachineRates calibrate() override;
 
  private:
   // Of the card, less what its context takes.

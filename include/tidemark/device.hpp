@@ -10,6 +10,7 @@
 #include "tidemark/prediction.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/schedule.hpp"
+#include "tidemark/time_model.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
@@ -89,6 +90,9 @@ class Device {
   // trace's seed. Refuses traces of another kind of device or number of threads (InputError).
   [[nodiscard]] virtual std::unique_ptr<Execution> prepare(const StepTrace& trace,
                                                            const Program* values) = 0;
+  // Measures what the device achieves: seconds on a GPU, under a minute on a processor. Throws
+  // DeviceError where kernels do nothing.
+  [[nodiscard]] virtual MachineRates calibrate() = 0;
 };
 
 // "cpu", "cuda:0", "phantom:h200", "auto". Throws UsageError with the accepted names, or

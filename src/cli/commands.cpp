@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "command.hpp"
+#include "command_calibrate.hpp"
 #include "command_export.hpp"
 #include "command_inspect.hpp"
 #include "command_lint.hpp"
@@ -64,7 +65,7 @@ ExitCode dispatch(const Arguments& arguments, const Streams& streams) {
 }  // namespace
 
 std::span<const Command> commands() {
-  static const std::array<Command, 8> all{{
+  static const std::array<Command, 9> all{{
       {"inspect", "what a trace or an exported program holds", run_inspect},
       {"record", "run one training step of an exported program and write it down", run_record},
       {"sweep", "predict and execute every checkpointing setting, recommend one",
@@ -72,6 +73,7 @@ std::span<const Command> commands() {
       {"report", "print a sweep's result in another format", run_report},
       {"export", "write the chosen setting in a framework's own syntax", run_export},
       {"lint", "what DeepSpeed would do with a configuration", run_lint},
+      {"calibrate", "measure what a machine achieves, for modelled times", run_calibrate},
       {"phantom", "run any PyTorch program on a GPU that is not there", run_phantom},
       {"list", "planners, formats, targets, lint rules and gpus", run_list},
   }};

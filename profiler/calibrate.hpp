@@ -1,0 +1,24 @@
+// What a machine really achieves: rates of the kinds of work that a training step is made of.
+#pragma once
+
+#include "backend.hpp"
+#include "tidemark/time_model.hpp"
+
+namespace tidemark {
+
+struct CalibrationEffort {
+  double seconds_per_point = 0.05;  // at least so long does each measurement repeat its call
+  // Calls above these are left out: a processor would need minutes for them.
+  double largest_operations = 0;
+  double largest_bytes = 0;
+};
+
+// The default effort for a device: a few seconds in all on a GPU, under a minute on a processor.
+[[nodiscard]] CalibrationEffort effort_for(const Backend& backend);
+
+// Runs each call on the device again and again and takes the time from the first to the last.
+// Throws DeviceError where the device computes nothing.
+[[nodiscard]] MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kind,
+                                     const CalibrationEffort& effort);
+
+}  // namespace tidemark
