@@ -23,7 +23,9 @@ from architectures import ARCHITECTURES, export
 
 TOLERANCE = 0.001
 EXACT = ["gpt2", "llama", "bert", "timm_vit", "timm_resnet", "unet", "bfloat16", "autocast"]
-JUDGED = ["gpt_narrow", "gpt_deep", "resnet50", "vit", "encoder"]
+# Each with no checkpoint, one for each block, and groups of blocks.
+JUDGED = {"gpt_narrow": "none,3,6,12", "gpt_deep": "none,8,24,48", "resnet50": "none,4,8,16", "vit": "none,2,3,6",
+          "encoder": "none,2,3,6"}
 # DeepSpeed's partitioning empties the caller's tensor, but where that is a view (here of the stem's
 # output) the view's base goes on holding the bytes: one hidden state more than is predicted.
 HELD_BY_A_VIEW = {"encoder": 8 * 64 * 64 * 4}
@@ -146,7 +148,8 @@ def judge_eager(name, arguments):
     model, inputs, _ = judge.MODELS[name]()
     path = arguments.output / f"{name}.pt2"
     torch.export.save(torch.export.export(model.train(), inputs), path)
-    rows = sweep(arguments.tidemark, arguments.gpu, path, arguments.output / f"{name}.sweep")
+    rows = sweep(arguments.tidemark, arguments.gpu, path, arguments.output / f"{name}.sweep",
+                 "--number-checkpoints", JUDGED[name])
     check_exact(rows)
     jobs = jobs_of(rows)
     passed = failed = 0
