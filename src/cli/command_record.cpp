@@ -47,7 +47,12 @@ void print_text(const RecordedStep& step, bool with_values, std::ostream& out) {
   }
   out << "operators " << step.trace.ops.size() << ", storages " << step.trace.storages.size()
       << ", peak " << format_bytes(step.eager_live_peak_bytes) << " (" << step.eager_live_peak_bytes
-      << " B), step " << format_seconds(step.eager_seconds) << '\n';
+      << " B)";
+  // What the host needs to go through a step without kernels is no step's time.
+  if (step.trace.device.kind != DeviceKind::phantom) {
+    out << ", step " << format_seconds(step.eager_seconds);
+  }
+  out << '\n';
   out << "replayed without autograd: gradients " << name(step.replay) << '\n';
 }
 
