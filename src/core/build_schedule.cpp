@@ -340,12 +340,21 @@ void ScheduleBuilder::save_state(std::size_t segment) {
   }
 }
 
-// A library keeps it for good, so it is there from the first operator of a steady step on.
+// Where a segment multiplies with a bias, which is cuBLASLt's work. The library keeps it for good,
+// so it is there from the first operator of a steady step on.
 InstanceId ScheduleBuilder::allocate_recomputation_workspace() {
-  const bool recomputes =
-      std::any_of(analysis_.segments().begin(), analysis_.segments().end(),
-                  [&](const SegmentFacts& facts) { return trigger(facts) != no_op; });
-  if (!recomputes || trace_.recomputation_workspace_bytes == 0) return unnamed_instance;
+  const auto multiplies = [&](const SegmentFacts& facts) {
+    if (trigger(facts) == no_op) return false;
+    const auto begin = trace_.ops.begin() + index(facts.segment.first);
+    const auto end = trace_.ops.begin() + index(facts.segment.last) + 1;
+    return std::any_of(begin, end, [](const Op& op) {
+      return op.name == "aten::addmm" || op.name == "aten::_addmm_activation";
+    });
+  };
+  const bool is_needed =
+      trace_.recomputation_workspace_bytes > 0 &&
+      std::any_of(analysis_.segments().begin(), analysis_.segments().end(), multiplies);
+  if (!is_needed) return unnamed_instance;
   return writer_.allocate(no_storage, trace_.recomputation_workspace_bytes, Place::device,
                           Term::recomputed_segment, Cause::recompute);
 }

@@ -59,6 +59,9 @@ TEST_CASE("only a step that recomputes needs the workspaces of autograd's own th
   const Setting setting = checkpoints(4, Method::non_reentrant);
   const StepFigures four = figures(trace, setting);
   trace.recomputation_workspace_bytes = 77;
+  CHECK(figures(trace, setting) == four);
+  // The first block now multiplies with a bias.
+  trace.ops[index(find_blocks(trace).front().blocks.front().first)].name = "aten::addmm";
   CHECK(figures(trace, {}) == plain);
   CHECK(figures(trace, setting).live_peak_bytes == four.live_peak_bytes + 77);
   const Schedule schedule = build_valid(trace, setting).schedule;
