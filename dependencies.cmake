@@ -3,10 +3,13 @@
 # stops with the one line to run.
 function(tidemark_install_packages)
   set(packages
-    catch2 libbenchmark-dev libboost-program-options-dev libzip-dev nlohmann-json3-dev pkg-config
+    catch2 libbenchmark-dev libboost-program-options-dev libjs-chart.js libzip-dev nlohmann-json3-dev pkg-config
     zlib1g-dev)
   if(TIDEMARK_WITH_TORCH AND NOT TIDEMARK_PYTHON)
     list(APPEND packages python3-venv)
+  endif()
+  if(TIDEMARK_BUILD_TESTS)
+    list(APPEND packages chromium-headless-shell)  # opens the report page
   endif()
   find_program(dpkg_query dpkg-query)
   mark_as_advanced(dpkg_query)

@@ -57,6 +57,19 @@ struct PeopleRow {
 };
 [[nodiscard]] PeopleRow people_row(const Sweep& sweep, const SweepRow& row);
 
+// A note, and the settings that it is about.
+struct SharedNote {
+  std::string text;
+  std::vector<std::string> settings;
+};
+// What many rows share is told once; what the table itself tells is left out.
+[[nodiscard]] std::vector<SharedNote> shared_notes(const Sweep& sweep);
+// "4; 4, cpu async; 6; and 3 more"
+[[nodiscard]] std::string settings_named(const SharedNote& note);
+
+// Which peak the table shows and what its marks mean, a line each.
+[[nodiscard]] std::vector<std::string> legend_lines(const Sweep& sweep);
+
 // What stands under a table: which peak it shows, the legend, the recommendations and the notes, a
 // line each.
 [[nodiscard]] std::vector<std::string> closing_lines(const Sweep& sweep);

@@ -9,5 +9,8 @@ namespace tidemark {
 [[nodiscard]] const Exporter& csv_exporter();
 [[nodiscard]] const Exporter& markdown_exporter();
 [[nodiscard]] const Exporter& json_exporter();
+[[nodiscard]] const Exporter& html_exporter();
+[[nodiscard]] const Exporter& perfetto_exporter();
+[[nodiscard]] const Exporter& snapshot_exporter();
 
 }  // namespace tidemark

@@ -33,6 +33,22 @@ void write_row(const Sweep& sweep, const SweepRow& row, std::ostream& out) {
   out << '\n';
 }
 
+// Where the figures come from, for whoever reads the table without the folder.
+std::string origin(const Sweep& sweep) {
+  std::string text = "from: ";
+  const auto add = [&](const std::string& part) {
+    if (!part.empty()) text += (text.ends_with(' ') ? "" : ", ") + for_people(part);
+  };
+  add(sweep.provenance.model);
+  add(std::string(name(sweep.device.kind)) +
+      (sweep.device.name.empty() ? "" : " (" + sweep.device.name + ")"));
+  add(sweep.provenance.framework);
+  add(sweep.provenance.tool);
+  add(sweep.provenance.created);
+  add("step " + sweep.fingerprint);
+  return text;
+}
+
 class MarkdownExporter final : public Exporter {
  public:
   [[nodiscard]] std::string_view name() const override { return "markdown"; }
@@ -49,6 +65,7 @@ class MarkdownExporter final : public Exporter {
     for (const SweepRow& row : sweep.rows) write_row(sweep, row, out);
     out << '\n';
     for (const std::string& line : closing_lines(sweep)) out << "- " << escaped(line) << '\n';
+    out << "- " << escaped(origin(sweep)) << '\n';
   }
 };
 

@@ -40,12 +40,6 @@ std::string reason(const SweepRow& row) {
   return row.notes.empty() ? "" : for_people(row.notes.front());
 }
 
-// A note, and the settings that it is about; none: the sweep as a whole.
-struct SharedNote {
-  std::string text;
-  std::vector<std::string> settings;
-};
-
 void add_note(const std::string& text, const std::string& setting, std::vector<SharedNote>& notes) {
   const auto known = std::find_if(notes.begin(), notes.end(),
                                   [&](const SharedNote& note) { return note.text == text; });
@@ -56,27 +50,8 @@ void add_note(const std::string& text, const std::string& setting, std::vector<S
   }
 }
 
-// What many rows share is told once.
-std::vector<SharedNote> shared_notes(const Sweep& sweep) {
-  std::vector<SharedNote> notes;
-  for (const SweepRow& row : sweep.rows) {
-    for (std::size_t n = 0; n < row.notes.size(); ++n) {
-      const std::string text = for_people(row.notes[n]);
-      const bool is_in_the_table = !has_figures(row) && n == 0 && shortened(text) == text;
-      if (!is_in_the_table) add_note(text, for_people(describe(row.setting)), notes);
-    }
-  }
-  return notes;
-}
-
 std::string note_line(const SharedNote& note) {
-  std::string settings;
-  const std::size_t named = std::min(note.settings.size(), most_settings_named);
-  for (std::size_t s = 0; s < named; ++s) settings += (s == 0 ? "" : "; ") + note.settings[s];
-  if (note.settings.size() > named) {
-    settings += "; and " + std::to_string(note.settings.size() - named) + " more";
-  }
-  return "note: " + note.text + " [" + settings + "]";
+  return "note: " + note.text + " [" + settings_named(note) + "]";
 }
 
 std::string peak_line(const Sweep& sweep) {
@@ -139,6 +114,28 @@ void add_recommendations(const Sweep& sweep, std::vector<std::string>& lines) {
 
 }  // namespace
 
+std::vector<SharedNote> shared_notes(const Sweep& sweep) {
+  std::vector<SharedNote> notes;
+  for (const SweepRow& row : sweep.rows) {
+    for (std::size_t n = 0; n < row.notes.size(); ++n) {
+      const std::string text = for_people(row.notes[n]);
+      const bool is_in_the_table = !has_figures(row) && n == 0 && shortened(text) == text;
+      if (!is_in_the_table) add_note(text, for_people(describe(row.setting)), notes);
+    }
+  }
+  return notes;
+}
+
+std::string settings_named(const SharedNote& note) {
+  std::string settings;
+  const std::size_t named = std::min(note.settings.size(), most_settings_named);
+  for (std::size_t s = 0; s < named; ++s) settings += (s == 0 ? "" : "; ") + note.settings[s];
+  if (note.settings.size() > named) {
+    settings += "; and " + std::to_string(note.settings.size() - named) + " more";
+  }
+  return settings;
+}
+
 PeopleRow people_row(const Sweep& sweep, const SweepRow& row) {
   const std::vector<const Column*> titled = titled_columns();
   PeopleRow people;
@@ -152,7 +149,7 @@ PeopleRow people_row(const Sweep& sweep, const SweepRow& row) {
   return people;
 }
 
-std::vector<std::string> closing_lines(const Sweep& sweep) {
+std::vector<std::string> legend_lines(const Sweep& sweep) {
   std::vector<std::string> lines{peak_line(sweep)};
   const bool has_yours = std::any_of(sweep.rows.begin(), sweep.rows.end(),
                                      [](const SweepRow& row) { return row.yours; });
@@ -160,6 +157,11 @@ std::vector<std::string> closing_lines(const Sweep& sweep) {
   if (shows_predicted_times(sweep)) {
     lines.emplace_back("~ predicted, not measured" + time_model_clause(sweep));
   }
+  return lines;
+}
+
+std::vector<std::string> closing_lines(const Sweep& sweep) {
+  std::vector<std::string> lines = legend_lines(sweep);
   add_recommendations(sweep, lines);
   for (const SharedNote& note : shared_notes(sweep)) lines.push_back(note_line(note));
   for (const std::string& note : sweep.notes) lines.push_back("note: " + for_people(note));

@@ -7,11 +7,8 @@
 namespace tidemark {
 
 std::span<const Exporter* const> exporters() {
-  static const std::array<const Exporter*, 4> all{
-      &table_exporter(),
-      &csv_exporter(),
-      &markdown_exporter(),
-      &json_exporter(),
+  static const std::array<const Exporter*, 7> all{
+      &table_exporter(), &csv_exporter(), &markdown_exporter(), &json_exporter(), &html_exporter(),
   };
   return all;
 }

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <filesystem>
 #include <ostream>
+#include <sstream>
+#include <string_view>
 #include <variant>
 
 #include "step_source.hpp"
@@ -90,7 +92,8 @@ po::options_description describe_options() {
       "strict", "assumptions and failed settings make the command fail")(
       "tolerance", word()->default_value("0"), "bytes by which a measured peak may differ")(
       "time-tolerance", po::value<double>(), "percent by which a measured step time may differ")(
-      "output,o", word(), "folder for sweep.json, the trace, every row and the configuration");
+      "output,o", word(),
+      "folder for sweep.json, the trace, every row, the configuration and report.html");
   return options;
 }
 
@@ -411,9 +414,15 @@ SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
   return request;
 }
 
-const Exporter& table() {
+const Exporter& exporter(std::string_view name) {
   return **std::find_if(exporters().begin(), exporters().end(),
-                        [](const Exporter* exporter) { return exporter->name() == "table"; });
+                        [&](const Exporter* exporter) { return exporter->name() == name; });
+}
+
+void write_page(const std::string& folder) {
+  std::ostringstream page;
+  exporter("html").write(*open_sweep(folder), page);
+  write_file((std::filesystem::path(folder) / "report.html").string(), page.str());
 }
 
 }  // namespace
@@ -448,8 +457,9 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
     write_step_trace(step.trace,
                      (std::filesystem::path(*options.output) / "step.json.gz").string());
     write_config(options, sweep, config, streams);
+    write_page(*options.output);
   }
-  table().write(SweepOnly(sweep), streams.out);
+  exporter("table").write(SweepOnly(sweep), streams.out);
   if (interrupted) {
     streams.err << "tidemark: interrupted; go on with the same command and --resume\n";
     return ExitCode::failed;
