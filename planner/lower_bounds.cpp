@@ -28,9 +28,18 @@ class RepeatedTime {
     }
   }
 
+  // The most crowded moment in full; the others only where its price promises about as much.
   [[nodiscard]] double at_least(Bytes budget) {
+    constexpr double promising = 0.9;
     double most = 0;
-    for (tide::ResidentCut& cut : cuts_) most = std::max(most, cut.bound(budget).value_or(0));
+    double price = 0;
+    for (tide::ResidentCut& cut : cuts_) {
+      if (price > 0 && cut.bound_at(price, budget) < promising * most) continue;
+      const double bound = cut.bound(budget).value_or(0);
+      if (bound <= most) continue;
+      most = bound;
+      price = cut.fitting_price();
+    }
     return most;
   }
 

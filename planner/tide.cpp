@@ -31,6 +31,7 @@ using tide::StepGraph;
 constexpr int rungs = 40;
 // Every so many rungs the search starts afresh and works harder.
 constexpr int rungs_per_landing = 4;
+constexpr tide::Position most_operators_to_repeat_for_each_use = 4000;
 constexpr std::int64_t work_per_operator = 20;
 constexpr std::int64_t landing_work_per_operator = 80;
 
@@ -57,19 +58,25 @@ class Climb {
     if (fits && (!request_.budget_bytes || request_.limit == Limit::live)) {
       return std::move(proposal_);
     }
-    note_others();
     const Bytes budget = *request_.budget_bytes;
-    const bool is_at_once = request_.should_stop != nullptr;
-    if (is_at_once) best_ = start(budget);
-    std::unique_ptr<Retention> at_once = std::move(best_);
+    std::optional<Schedule> at_once;
+    if (request_.should_stop) at_once = Climb(trace_, request_).plan_at_once(budget);
+    note_others();
     climb(budget);
     if (!best_ && !search_.is_stopped()) reach(budget);
     start_from_others(budget);
-    if (search_.is_stopped() && at_once) add(*at_once);
+    if (search_.is_stopped() && at_once) proposal_.schedules.push_back(std::move(*at_once));
     if (best_) add(*best_);
     if (proposal_.schedules.empty() && smallest_) add(*smallest_);
     proposal_.truncated = search_.is_stopped();
     return std::move(proposal_);
+  }
+
+  // What there is to say when there is no time for the climb.
+  [[nodiscard]] std::optional<Schedule> plan_at_once(Bytes budget) {
+    const std::unique_ptr<Retention> plan = start(budget);
+    if (!plan) return std::nullopt;
+    return tide::write_schedule(*plan, request_.runs);
   }
 
  private:
@@ -139,7 +146,10 @@ class Climb {
       const auto free_bytes = static_cast<double>(budget - cut_->fixed_bytes());
       if (!cut_->choose(cut_->fixed_bytes() + static_cast<Bytes>(share * free_bytes))) break;
       if (start_from_cut(budget, Search::Repeated::held, best)) break;
-      start_from_cut(budget, Search::Repeated::dropped, best);
+      // Making everything again for each use takes room and time that grow with the square.
+      if (graph_.end() <= most_operators_to_repeat_for_each_use) {
+        start_from_cut(budget, Search::Repeated::dropped, best);
+      }
       if (search_.is_stopped()) break;
     }
     return best;

@@ -20,6 +20,9 @@ std::vector<Position> crowded_moments(const StepGraph& graph, Bytes budget) {
     }
     if (everything.level(highest) > budget) moments.push_back(highest);
   }
+  std::stable_sort(moments.begin(), moments.end(), [&](Position a, Position b) {
+    return everything.level(a) > everything.level(b);
+  });
   return moments;
 }
 

@@ -184,24 +184,46 @@ double ResidentCut::value_of(const Answer& answer, double price, Bytes budget) c
   return value - static_cast<double>(graph_.total_nanoseconds()) * 1e-9;
 }
 
+double ResidentCut::highest_price() const {
+  return static_cast<double>(graph_.total_nanoseconds()) * scale_ * 2 + 2;
+}
+
+// Prices of similar budgets are similar: the bracket starts at the last one.
 bool ResidentCut::choose(Bytes budget) {
   constexpr double tilt = 0.1;
-  if (!bound(budget)) return false;
+  constexpr double stride = 1.6;
   const Bytes free_bytes = budget - fixed_bytes_;
-  double low = 0.8 * fitting_price_;
-  double high = 1.05 * fitting_price_;
-  for (int halvings = 0; halvings < 8; ++halvings) {
-    const double middle = low + (high - low) / 2;
-    (solve(middle, tilt).resident_bytes <= free_bytes ? high : low) = middle;
+  const auto fits = [&](double price) { return solve(price, tilt).resident_bytes <= free_bytes; };
+  if (free_bytes < 0) return false;
+  if (chosen_price_ == 0)
+    chosen_price_ = highest_price() / 64 / std::max(1.0, static_cast<double>(free_bytes));
+  double high = chosen_price_;
+  double low = high;
+  if (fits(high)) {
+    const double negligible = high * 1e-9;
+    for (low = high / stride; low > negligible && fits(low); low /= stride) high = low;
+  } else {
+    for (high = low * stride; !fits(high); high *= stride) {
+      if (high > highest_price()) return false;
+      low = high;
+    }
   }
-  return solve(high, tilt).resident_bytes <= free_bytes;
+  for (int halvings = 0; halvings < 6; ++halvings) {
+    const double middle = low + (high - low) / 2;
+    (fits(middle) ? high : low) = middle;
+  }
+  chosen_price_ = high;
+  return fits(high);
+}
+
+double ResidentCut::bound_at(double price, Bytes budget) {
+  return value_of(solve(price), price, budget);
 }
 
 std::optional<double> ResidentCut::bound(Bytes budget) {
   const Bytes free_bytes = budget - fixed_bytes_;
   if (free_bytes < 0) return std::nullopt;
-  // Above this price nothing stays that can run again instead.
-  const double highest = static_cast<double>(graph_.total_nanoseconds()) * scale_ * 2 + 2;
+  const double highest = highest_price();
   double low = 0;
   double high = highest / std::max(static_cast<double>(free_bytes), 1.0) / 64;
   double best = 0;

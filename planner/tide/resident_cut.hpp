@@ -29,8 +29,6 @@ class ResidentCut {
   [[nodiscard]] Position moment() const { return moment_; }
   // Static memory, the operator's own operands, results and scratch: alive in any case.
   [[nodiscard]] Bytes fixed_bytes() const { return fixed_bytes_; }
-  // Bytes needed later that cannot be made again, besides.
-  [[nodiscard]] Bytes forced_bytes() const { return forced_bytes_; }
 
   struct Answer {
     std::int64_t value = 0;  // in scaled nanoseconds: time of what runs again, and price of bytes
@@ -46,6 +44,10 @@ class ResidentCut {
   // The largest lower bound on repeated nanoseconds with so many bytes on the device, over all
   // prices; absent: no price makes it fit.
   [[nodiscard]] std::optional<double> bound(Bytes budget);
+  // The bound for one price, such as the best one of another moment.
+  [[nodiscard]] double bound_at(double price, Bytes budget);
+  // The least price of the last bound() at which the residents fit.
+  [[nodiscard]] double fitting_price() const { return fitting_price_; }
   // Makes the cheapest residents that fit into so many bytes, tilted, the last solve's. False:
   // nothing fits.
   [[nodiscard]] bool choose(Bytes budget);
@@ -58,6 +60,8 @@ class ResidentCut {
   [[nodiscard]] std::size_t operation_node(Position x);
   void connect_value(ValueId v);
   void connect_operation(Position x);
+  // Above it nothing stays that can run again instead.
+  [[nodiscard]] double highest_price() const;
   [[nodiscard]] double value_of(const Answer& answer, double price, Bytes budget) const;
 
   const StepGraph& graph_;
@@ -66,9 +70,9 @@ class ResidentCut {
   std::vector<char> is_before_;
   std::vector<char> is_after_;
   Bytes fixed_bytes_ = 0;
-  Bytes forced_bytes_ = 0;
   double scale_ = 1;
-  double fitting_price_ = 0;  // of the last bound
+  double fitting_price_ = 0;
+  double chosen_price_ = 0;  // of the last choose(); 0: none yet
 
   struct Residency {
     ValueId value;
