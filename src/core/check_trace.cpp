@@ -47,7 +47,8 @@ class TraceChecker {
   void check_allocations(std::size_t o, const std::vector<AllocationEvent>& events);
   void check_op(std::size_t o);
   void check_ids(std::size_t o, const std::vector<StorageId>& ids, const char* list);
-  void check_view(std::size_t o, const TensorView& view);
+  // `user`: "operator 3 (aten::mm) is called with".
+  void check_view(const std::string& user, const TensorView& view);
   void check_value(std::size_t o, const CallValue& value);
   void check_lifetimes();
   void check_results();
@@ -83,10 +84,9 @@ void TraceChecker::check_ids(std::size_t o, const std::vector<StorageId>& ids, c
   }
 }
 
-void TraceChecker::check_view(std::size_t o, const TensorView& view) {
+void TraceChecker::check_view(const std::string& user, const TensorView& view) {
   if (!is_known(view.storage)) {
-    return report(title(o) + " is called with " + number(view.storage) +
-                  ", which the trace does not list");
+    return report(user + " " + number(view.storage) + ", which the trace does not list");
   }
   std::int64_t last = view.offset;
   bool overflows = view.offset < 0;
@@ -100,13 +100,14 @@ void TraceChecker::check_view(std::size_t o, const TensorView& view) {
   }
   const Bytes elements = trace_.storages[index(view.storage)].bytes / element_bytes(view.dtype);
   if (overflows || view.sizes.size() != view.strides.size() || (!is_empty && last >= elements)) {
-    report(title(o) + " is called with a tensor that reaches past the end of " +
-           number(view.storage));
+    report(user + " a tensor that reaches past the end of " + number(view.storage));
   }
 }
 
 void TraceChecker::check_value(std::size_t o, const CallValue& value) {
-  if (const auto* view = std::get_if<TensorView>(&value.value)) check_view(o, *view);
+  if (const auto* view = std::get_if<TensorView>(&value.value)) {
+    check_view(title(o) + " is called with", *view);
+  }
   if (const auto* list = std::get_if<CallList>(&value.value)) {
     for (const CallValue& item : list->items) check_value(o, item);
   }
@@ -198,7 +199,7 @@ void TraceChecker::check_results() {
   if (trace_.loss) check(*trace_.loss, "loss");
   for (const auto& [parameter, view] : trace_.gradients) {
     check(parameter, "a gradient");
-    check(view.storage, "a gradient");
+    check_view("a gradient names", view);
   }
   for (const StorageId id : trace_.keep) {
     if (is_known(id) && creator_[index(id)] >= 0 && trace_.storages[index(id)].freed_after) {
