@@ -7,10 +7,12 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "tidemark/config.hpp"
 #include "tidemark/export.hpp"
 #include "tidemark/gpu_profile.hpp"
+#include "tidemark/planner.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/report.hpp"
@@ -64,6 +66,28 @@ struct OpenOptions {
 [[nodiscard]] std::string format_gpu_profile(const GpuProfile& profile);
 // "h200", or "custom:FILE". Throws UsageError with the known names.
 [[nodiscard]] GpuProfile find_gpu_profile(const std::string& name);
+
+// plan.json: a plan, which step and budget it is for, and how it went. The timeline is not kept:
+// simulate() gives it again.
+struct PlanFile {
+  std::string fingerprint;
+  std::string planner;
+  std::optional<Bytes> budget_bytes;
+  Limit limit = Limit::live;
+  bool truncated = false;
+  StepFigures predicted;
+  std::optional<double> lower_bound_seconds;
+  std::optional<double> gap;
+  std::vector<std::string> decisions;  // describe_decisions(), for people
+  std::vector<std::string> notes;
+  Schedule schedule;
+  std::optional<MeasuredFigures> measured;
+  GradientVerdict gradients = GradientVerdict::not_run;
+  bool operator==(const PlanFile&) const = default;
+};
+[[nodiscard]] PlanFile read_plan(const std::string& path);
+[[nodiscard]] PlanFile parse_plan(const std::string& path, const std::string& text);
+[[nodiscard]] std::string format_plan(const PlanFile& plan);
 
 // Whole files. Gzip is undone by content; writing compresses when the name ends in .gz, goes
 // through a temporary file beside the target, and is complete or absent.

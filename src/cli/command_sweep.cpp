@@ -1,17 +1,16 @@
 #include "command_sweep.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <filesystem>
 #include <ostream>
 #include <sstream>
 #include <string_view>
 #include <variant>
 
-#include "step_source.hpp"
+#include "interrupt.hpp"
+#include "open_step.hpp"
 #include "sweep_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -22,22 +21,6 @@ namespace tidemark {
 namespace {
 
 namespace po = boost::program_options;
-
-// Set by Ctrl-C: a signal handler can reach nothing else.
-std::atomic<bool> interrupted{false};
-
-void note_interrupt(int) { interrupted = true; }
-
-class InterruptGuard {
- public:
-  InterruptGuard() : previous_(std::signal(SIGINT, note_interrupt)) { interrupted = false; }
-  InterruptGuard(const InterruptGuard&) = delete;
-  InterruptGuard& operator=(const InterruptGuard&) = delete;
-  ~InterruptGuard() { std::signal(SIGINT, previous_); }
-
- private:
-  void (*previous_)(int);
-};
 
 struct SweepOptions {
   RecordRequest record;
@@ -210,72 +193,6 @@ MachineRates machine_rates(const std::string& machine) {
   return rates_of(gpu_profile(machine));
 }
 
-// The step, and what can execute it.
-struct OpenedStep {
-  StepTrace trace;
-  std::optional<StepTrace> timed;  // with another machine's times
-  std::unique_ptr<Program> program;
-  std::unique_ptr<Device> device;
-  std::unique_ptr<Execution> execution;
-  std::vector<std::string> notes;
-};
-
-OpenedStep record_now(const SweepOptions& options, Program program, const Arguments& line,
-                      const Streams& streams) {
-  auto device = make_device(options.record.device, options.record.threads);
-  streams.err << "recording a step of " << options.record.path << '\n';
-  RecordedProgram recorded =
-      record_program(std::move(device), options.record, std::move(program), line);
-  OpenedStep step{.trace = std::move(recorded.step.trace),
-                  .program = std::move(recorded.program),
-                  .device = std::move(recorded.device),
-                  .execution = nullptr,
-                  .notes = std::move(recorded.step.notes)};
-  if (recorded.step.replay == GradientVerdict::differ) {
-    step.notes.push_back("the recorded step's replay does not give autograd's gradients");
-  }
-  return step;
-}
-
-// A step executes only on the kind of device that recorded it; of several GPUs any will do.
-std::string executing_device(const TraceDevice& recorded, const std::string& asked) {
-  switch (recorded.kind) {
-    case DeviceKind::cpu:
-      return "cpu";
-    case DeviceKind::phantom:
-      return asked.starts_with("phantom:") ? asked : "phantom:" + recorded.name;
-    case DeviceKind::cuda:
-      return asked.starts_with("cuda") ? asked : "cuda";
-    case DeviceKind::unknown:
-      break;
-  }
-  return asked;
-}
-
-OpenedStep open_step(const SweepOptions& options, const Arguments& line, const Streams& streams) {
-  ModelInput input = read_model(options.record.path);
-  OpenedStep step;
-  if (auto* program = std::get_if<Program>(&input)) {
-    step = record_now(options, std::move(*program), line, streams);
-  } else {
-    step.trace = std::move(std::get<StepTrace>(input));
-    if (options.values_from)
-      step.program = std::make_unique<Program>(read_program(*options.values_from));
-    if (!is_executable(step.trace)) {
-      step.notes.push_back("the trace carries no calls: predicted, not executed");
-      return step;
-    }
-  }
-  if (!options.executes) return step;
-  if (!step.device) {
-    const std::int32_t threads =
-        options.record.threads > 0 ? options.record.threads : step.trace.device.threads;
-    step.device = make_device(executing_device(step.trace.device, options.record.device), threads);
-  }
-  step.execution = step.device->prepare(step.trace, step.program.get());
-  return step;
-}
-
 void print_progress(const SweepProgress& progress, std::chrono::steady_clock::time_point begin,
                     const Streams& streams) {
   if (!streams.err_is_terminal) return;
@@ -358,10 +275,12 @@ ExitCode judge(const SweepOptions& options, const Sweep& sweep, const Streams& s
   return differs ? ExitCode::differs : ExitCode::done;
 }
 
+// `timed`: the step with another machine's times.
 SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
+                          const std::optional<StepTrace>& timed,
                           const std::optional<Config>& config, const Arguments& line) {
   SweepRequest request{.trace = step.trace,
-                       .timed = step.timed ? &*step.timed : nullptr,
+                       .timed = timed ? &*timed : nullptr,
                        .time_model = options.machine.value_or(""),
                        .runs = find_blocks(step.trace, options.blocks),
                        .settings = {},
@@ -437,11 +356,12 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::optional<Config> config;
   if (options.config) config = read_config(*options.config);
-  OpenedStep step = open_step(options, line, streams);
-  if (options.machine) {
-    step.timed = with_modelled_times(step.trace, machine_rates(*options.machine));
-  }
-  const SweepRequest request = make_request(options, step, config, line);
+  const OpenedStep step = open_step(
+      {.record = options.record, .values_from = options.values_from, .executes = options.executes},
+      line, streams);
+  std::optional<StepTrace> timed;
+  if (options.machine) timed = with_modelled_times(step.trace, machine_rates(*options.machine));
+  const SweepRequest request = make_request(options, step, timed, config, line);
   if (options.output) {
     std::filesystem::create_directories(*options.output);
   } else {
@@ -452,7 +372,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   const Sweep sweep = run_sweep(
       request, step.execution.get(),
       [&](const SweepProgress& progress) { print_progress(progress, begin, streams); },
-      interrupted);
+      InterruptGuard::was_interrupted());
   if (options.output) {
     write_step_trace(step.trace,
                      (std::filesystem::path(*options.output) / "step.json.gz").string());
@@ -460,7 +380,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
     write_page(*options.output);
   }
   exporter("table").write(SweepOnly(sweep), streams.out);
-  if (interrupted) {
+  if (InterruptGuard::was_interrupted()) {
     streams.err << "tidemark: interrupted; go on with the same command and --resume\n";
     return ExitCode::failed;
   }

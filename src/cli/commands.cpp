@@ -13,8 +13,10 @@
 #include "command_lint.hpp"
 #include "command_list.hpp"
 #include "command_phantom.hpp"
+#include "command_plan.hpp"
 #include "command_record.hpp"
 #include "command_report.hpp"
+#include "command_run.hpp"
 #include "command_sweep.hpp"
 #include "tidemark/errors.hpp"
 
@@ -67,11 +69,13 @@ ExitCode dispatch(const Arguments& arguments, const Streams& streams) {
 }  // namespace
 
 std::span<const Command> commands() {
-  static const std::array<Command, 11> all{{
+  static const std::array<Command, 13> all{{
       {"inspect", "what a trace or an exported program holds", run_inspect},
       {"record", "run one training step of an exported program and write it down", run_record},
       {"sweep", "predict and execute every checkpointing setting, recommend one",
        run_sweep_command},
+      {"plan", "the fastest schedule within a memory budget, over single operators", run_plan},
+      {"run", "execute a saved plan and compare", run_run},
       {"report", "print a sweep's result in another format", run_report},
       {"export", "write the chosen setting in a framework's own syntax", run_export},
       {"explain", "what sets a row's peak, and what would and would not lower it", run_explain},

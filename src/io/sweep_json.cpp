@@ -20,31 +20,6 @@ OrderedJson or_null(const std::optional<Value>& value) {
   return value ? OrderedJson(*value) : OrderedJson(nullptr);
 }
 
-OrderedJson figures_to_json(const StepFigures& figures) {
-  OrderedJson breakdown = OrderedJson::object();
-  for (std::size_t t = 0; t < term_count; ++t) {
-    if (figures.peak_breakdown[t] != 0) {
-      breakdown[std::string(key(static_cast<Term>(t)))] = figures.peak_breakdown[t];
-    }
-  }
-  OrderedJson json{{"live_peak_bytes", figures.live_peak_bytes},
-                   {"allocated_peak_bytes", or_null(figures.allocated_peak_bytes)},
-                   {"reserved_peak_bytes", or_null(figures.reserved_peak_bytes)},
-                   {"first_reserved_peak_bytes", or_null(figures.first_reserved_peak_bytes)},
-                   {"host_peak_bytes", figures.host_peak_bytes},
-                   {"pinned_reserved_bytes", or_null(figures.pinned_reserved_bytes)},
-                   {"static_bytes", figures.static_bytes},
-                   {"peak_breakdown", std::move(breakdown)},
-                   {"peak_term", key(figures.peak_term)}};
-  json["peak_op"] = figures.peak_op ? OrderedJson(static_cast<std::int32_t>(*figures.peak_op))
-                                    : OrderedJson(nullptr);
-  json["step_seconds"] = or_null(figures.step_seconds);
-  json["recompute_seconds"] = or_null(figures.recompute_seconds);
-  json["transfer_seconds"] = or_null(figures.transfer_seconds);
-  json["transfer_bytes"] = figures.transfer_bytes;
-  return json;
-}
-
 std::optional<Bytes> find_bytes(const JsonCursor& json, const char* key) {
   const auto found = json.find(key);
   return found ? std::optional(found->bytes()) : std::nullopt;
@@ -72,25 +47,6 @@ std::array<Bytes, term_count> read_breakdown(const JsonCursor& json) {
     json.fail("holds what is no term of a peak");
   }
   return breakdown;
-}
-
-StepFigures read_figures(const JsonCursor& json) {
-  StepFigures figures;
-  figures.live_peak_bytes = json.at("live_peak_bytes").bytes();
-  figures.allocated_peak_bytes = find_bytes(json, "allocated_peak_bytes");
-  figures.reserved_peak_bytes = find_bytes(json, "reserved_peak_bytes");
-  figures.first_reserved_peak_bytes = find_bytes(json, "first_reserved_peak_bytes");
-  figures.host_peak_bytes = json.at("host_peak_bytes").bytes();
-  figures.pinned_reserved_bytes = find_bytes(json, "pinned_reserved_bytes");
-  figures.static_bytes = json.at("static_bytes").bytes();
-  figures.peak_breakdown = read_breakdown(json.at("peak_breakdown"));
-  figures.peak_term = read_term(json.at("peak_term"));
-  if (const auto op = json.find("peak_op")) figures.peak_op = op->id<OpId>();
-  figures.step_seconds = find_seconds(json, "step_seconds");
-  figures.recompute_seconds = find_seconds(json, "recompute_seconds");
-  figures.transfer_seconds = find_seconds(json, "transfer_seconds");
-  figures.transfer_bytes = json.at("transfer_bytes").bytes();
-  return figures;
 }
 
 OrderedJson setting_to_json(const Setting& setting) {
@@ -162,14 +118,75 @@ std::optional<Recommendation> read_recommendation(const JsonCursor& json, const 
 
 }  // namespace
 
+OrderedJson figures_to_json(const StepFigures& figures) {
+  OrderedJson breakdown = OrderedJson::object();
+  for (std::size_t t = 0; t < term_count; ++t) {
+    if (figures.peak_breakdown[t] != 0) {
+      breakdown[std::string(key(static_cast<Term>(t)))] = figures.peak_breakdown[t];
+    }
+  }
+  OrderedJson json{{"live_peak_bytes", figures.live_peak_bytes},
+                   {"allocated_peak_bytes", or_null(figures.allocated_peak_bytes)},
+                   {"reserved_peak_bytes", or_null(figures.reserved_peak_bytes)},
+                   {"first_reserved_peak_bytes", or_null(figures.first_reserved_peak_bytes)},
+                   {"host_peak_bytes", figures.host_peak_bytes},
+                   {"pinned_reserved_bytes", or_null(figures.pinned_reserved_bytes)},
+                   {"static_bytes", figures.static_bytes},
+                   {"peak_breakdown", std::move(breakdown)},
+                   {"peak_term", key(figures.peak_term)}};
+  json["peak_op"] = figures.peak_op ? OrderedJson(static_cast<std::int32_t>(*figures.peak_op))
+                                    : OrderedJson(nullptr);
+  json["step_seconds"] = or_null(figures.step_seconds);
+  json["recompute_seconds"] = or_null(figures.recompute_seconds);
+  json["transfer_seconds"] = or_null(figures.transfer_seconds);
+  json["transfer_bytes"] = figures.transfer_bytes;
+  return json;
+}
+
+StepFigures read_figures(const JsonCursor& json) {
+  StepFigures figures;
+  figures.live_peak_bytes = json.at("live_peak_bytes").bytes();
+  figures.allocated_peak_bytes = find_bytes(json, "allocated_peak_bytes");
+  figures.reserved_peak_bytes = find_bytes(json, "reserved_peak_bytes");
+  figures.first_reserved_peak_bytes = find_bytes(json, "first_reserved_peak_bytes");
+  figures.host_peak_bytes = json.at("host_peak_bytes").bytes();
+  figures.pinned_reserved_bytes = find_bytes(json, "pinned_reserved_bytes");
+  figures.static_bytes = json.at("static_bytes").bytes();
+  figures.peak_breakdown = read_breakdown(json.at("peak_breakdown"));
+  figures.peak_term = read_term(json.at("peak_term"));
+  if (const auto op = json.find("peak_op")) figures.peak_op = op->id<OpId>();
+  figures.step_seconds = find_seconds(json, "step_seconds");
+  figures.recompute_seconds = find_seconds(json, "recompute_seconds");
+  figures.transfer_seconds = find_seconds(json, "transfer_seconds");
+  figures.transfer_bytes = json.at("transfer_bytes").bytes();
+  return figures;
+}
+
+OrderedJson measured_to_json(const std::optional<MeasuredFigures>& measured) {
+  if (!measured) return nullptr;
+  OrderedJson json = figures_to_json(measured->figures);
+  json["step_seconds_noise"] = or_null(measured->step_seconds_noise);
+  return json;
+}
+
+std::optional<MeasuredFigures> find_measured(const JsonCursor& json) {
+  const auto measured = json.find("measured");
+  if (!measured) return std::nullopt;
+  return MeasuredFigures{.figures = read_figures(*measured),
+                         .step_seconds_noise = find_seconds(*measured, "step_seconds_noise")};
+}
+
+GradientVerdict read_verdict(const JsonCursor& json) {
+  return json.enumeration<GradientVerdict>(4,
+                                           [](GradientVerdict verdict) { return name(verdict); });
+}
+
 OrderedJson row_to_json(const SweepRow& row) {
   OrderedJson json;
   json["setting"] = setting_to_json(row.setting);
   json["yours"] = row.yours;
   json["predicted"] = row.predicted ? figures_to_json(*row.predicted) : OrderedJson(nullptr);
-  json["measured"] = row.measured ? figures_to_json(row.measured->figures) : OrderedJson(nullptr);
-  if (row.measured)
-    json["measured"]["step_seconds_noise"] = or_null(row.measured->step_seconds_noise);
+  json["measured"] = measured_to_json(row.measured);
   json["fits"] = or_null(row.fits);
   json["gradients"] = name(row.gradients);
   json["status"] = name(row.status);
@@ -183,15 +200,9 @@ SweepRow read_row(const JsonCursor& json) {
   row.setting = read_setting(json.at("setting"));
   row.yours = json.at("yours").boolean();
   if (const auto predicted = json.find("predicted")) row.predicted = read_figures(*predicted);
-  if (const auto measured = json.find("measured")) {
-    row.measured =
-        MeasuredFigures{.figures = read_figures(*measured),
-                        .step_seconds_noise = find_seconds(*measured, "step_seconds_noise")};
-  }
+  row.measured = find_measured(json);
   if (const auto fits = json.find("fits")) row.fits = fits->boolean();
-  row.gradients = json.at("gradients").enumeration<GradientVerdict>(4, [](GradientVerdict verdict) {
-    return name(verdict);
-  });
+  row.gradients = read_verdict(json.at("gradients"));
   row.status = json.at("status").enumeration<Status>(4, [](Status status) { return name(status); });
   if (const auto peak = json.find("peak_operator")) row.peak_operator = peak->string();
   row.notes = json.at("notes").strings();

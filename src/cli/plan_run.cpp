@@ -1,0 +1,121 @@
+#include "plan_run.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ostream>
+#include <utility>
+#include <variant>
+
+#include "sweep_run.hpp"
+#include "tidemark/report.hpp"
+
+namespace tidemark {
+
+namespace {
+
+std::string percent(double fraction) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %%", 100 * fraction);
+  return text;
+}
+
+std::string during(const StepTrace& trace, const std::optional<OpId>& op) {
+  return op ? " during " + describe_op(trace, op) : "";
+}
+
+Prediction plain_step(const StepTrace& trace) {
+  auto built = build_schedule(trace, {}, Setting{});
+  return simulate(trace, std::get<BuiltSchedule>(built).schedule);
+}
+
+void print_time(const StepFigures& figures, const StepFigures& plain, std::ostream& out) {
+  if (!figures.step_seconds || !plain.step_seconds) {
+    out << "time       not known: the trace has no times\n";
+    return;
+  }
+  const double more = *figures.step_seconds - *plain.step_seconds;
+  out << "time       " << format_seconds(*figures.step_seconds) << ", "
+      << format_seconds(std::abs(more)) << " (" << percent(std::abs(more) / *plain.step_seconds)
+      << ") " << (more < 0 ? "less" : "more") << " than keeping everything, which peaks at "
+      << format_bytes(plain.live_peak_bytes) << '\n';
+}
+
+void print_measured(const PlanFile& plan, std::ostream& out) {
+  if (!plan.measured) return;
+  const StepFigures& measured = plan.measured->figures;
+  out << "measured   " << format_bytes(measured.live_peak_bytes) << ", "
+      << measured.live_peak_bytes - plan.predicted.live_peak_bytes << " B from predicted";
+  if (measured.step_seconds) out << ", " << format_seconds(*measured.step_seconds);
+  out << ", gradients " << name(plan.gradients) << '\n';
+}
+
+}  // namespace
+
+PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const Plan& plan) {
+  return {.fingerprint = fingerprint(trace),
+          .planner = plan.planner,
+          .budget_bytes = request.budget_bytes,
+          .limit = request.limit,
+          .truncated = plan.truncated,
+          .predicted = plan.prediction.figures,
+          .lower_bound_seconds = plan.lower_bound_seconds,
+          .gap = plan.gap,
+          .decisions = describe_decisions(trace, plan.schedule),
+          .notes = plan.notes,
+          .schedule = plan.schedule,
+          .measured = {},
+          .gradients = GradientVerdict::not_run};
+}
+
+ExitCode execute_plan(const StepTrace& trace, Execution& execution, const ExecuteOptions& options,
+                      PlanFile& plan, const Streams& streams) {
+  const Measurement measurement = execution.execute(plan.schedule, options);
+  if (measurement.out_of_memory) {
+    streams.err << "tidemark: " << *measurement.out_of_memory << '\n';
+    return ExitCode::failed;
+  }
+  plan.measured = MeasuredFigures{.figures = measurement.figures,
+                                  .step_seconds_noise = measurement.step_seconds_noise};
+  plan.gradients = measurement.gradients;
+  plan.notes.insert(plan.notes.end(), measurement.notes.begin(), measurement.notes.end());
+  if (plan.gradients == GradientVerdict::differ) return ExitCode::failed;
+  ExitCode code = ExitCode::done;
+  for (const Limit limit : {Limit::live, Limit::allocated, Limit::reserved}) {
+    const auto predicted = peak_bytes(simulate(trace, plan.schedule).figures, limit);
+    const auto measured = peak_bytes(measurement.figures, limit);
+    if (!predicted || !measured || *predicted == *measured) continue;
+    streams.err << "measured " << name(limit) << " peak differs from the predicted one by "
+                << std::abs(*predicted - *measured) << " B\n";
+    code = ExitCode::differs;
+  }
+  return code;
+}
+
+void print_plan(const StepTrace& trace, const PlanFile& plan, std::ostream& out) {
+  const StepFigures& figures = plan.predicted;
+  out << "plan       by " << plan.planner;
+  if (plan.budget_bytes) {
+    out << " within " << format_bytes(*plan.budget_bytes) << " (" << name(plan.limit) << ")";
+  }
+  out << (plan.truncated ? ", ended early" : "") << '\n';
+  const Bytes peak = peak_bytes(figures, plan.limit).value_or(figures.live_peak_bytes);
+  out << "peak       " << format_bytes(peak) << during(trace, figures.peak_op) << "; static "
+      << format_bytes(figures.static_bytes) << '\n';
+  print_time(figures, plain_step(trace).figures, out);
+  if (plan.lower_bound_seconds && plan.gap) {
+    out << "bound      no schedule within the budget takes less than "
+        << format_seconds(*plan.lower_bound_seconds) << ": the gap is at most "
+        << percent(std::max(0.0, *plan.gap)) << " of the step\n";
+  }
+  if (figures.host_peak_bytes > 0) {
+    out << "host       " << format_bytes(figures.host_peak_bytes) << ", "
+        << format_bytes(figures.transfer_bytes) << " moved\n";
+  }
+  print_measured(plan, out);
+  for (const std::string& decision : plan.decisions) out << "  " << decision << '\n';
+  for (const std::string& note : plan.notes) out << "note: " << note << '\n';
+}
+
+}  // namespace tidemark

@@ -1,0 +1,30 @@
+// What `plan` and `run` share: executing a plan, and telling of it.
+#pragma once
+
+#include <iosfwd>
+#include <optional>
+#include <string>
+
+#include "command.hpp"
+#include "tidemark/device.hpp"
+#include "tidemark/io.hpp"
+#include "tidemark/planner.hpp"
+#include "tidemark/trace.hpp"
+
+namespace tidemark {
+
+// The plan as plan.json holds it, not executed yet.
+[[nodiscard]] PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request,
+                                    const Plan& plan);
+
+// Executes the plan's schedule, fills in `measured` and `gradients`, and judges: failed where the
+// gradients differ or memory ran out, differs where a measured peak is not the predicted one.
+[[nodiscard]] ExitCode execute_plan(const StepTrace& trace, Execution& execution,
+                                    const ExecuteOptions& options, PlanFile& plan,
+                                    const Streams& streams);
+
+// As a person reads it: budget, peak and where it binds, time beside the plain step's, bound and
+// gap, what is recomputed and offloaded, and what was measured.
+void print_plan(const StepTrace& trace, const PlanFile& plan, std::ostream& out);
+
+}  // namespace tidemark
