@@ -118,13 +118,11 @@ class BandWatcher final : public ReplayWatcher {
   }
 
   void end_stretch() {
-    if (!highest_) return;
-    std::optional<BandPoint> first = std::move(lowest_);
-    std::optional<BandPoint> second = std::move(highest_);
-    if (second->step < first->step) std::swap(first, second);
-    const bool is_one = first->step == second->step;
-    picture_.points.push_back(std::move(*first));
-    if (!is_one) picture_.points.push_back(std::move(*second));
+    if (!highest_ || !lowest_) return;
+    const bool is_one = highest_->step == lowest_->step;
+    const bool falls = highest_->step < lowest_->step;
+    picture_.points.push_back(std::move(falls ? *highest_ : *lowest_));
+    if (!is_one) picture_.points.push_back(std::move(falls ? *lowest_ : *highest_));
     highest_.reset();
     lowest_.reset();
   }
