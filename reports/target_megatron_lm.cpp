@@ -14,7 +14,8 @@ std::optional<std::string> needs_no_pools(const Setting& setting) {
 }
 
 std::optional<std::string> objection(const Setting& setting) {
-  return first_of(setting, needs_uniform_groups, needs_checkpoints_on_device, needs_no_pools);
+  return first_of(setting, needs_uniform_groups, needs_reentrant, needs_checkpoints_on_device,
+                  needs_no_pools);
 }
 
 class MegatronLmTarget final : public Target {

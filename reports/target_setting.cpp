@@ -129,7 +129,7 @@ std::optional<std::string> needs_non_reentrant(const Setting& setting) {
 
 std::optional<std::string> needs_reentrant(const Setting& setting) {
   if (!is_checkpointed(setting) || setting.method == Method::reentrant) return std::nullopt;
-  return "DeepSpeed's checkpoint() is the reentrant one (sweep with --method reentrant)";
+  return "its checkpoint() is a reentrant one (sweep with --method reentrant)";
 }
 
 std::optional<std::string> needs_whole_checkpoints(const Setting& setting) {
