@@ -85,15 +85,16 @@ LastAllocation& last_allocation(c10::DeviceIndex device) {
   return all[static_cast<std::size_t>(device)];
 }
 
-// An event tells the bytes asked for; the account knows the blocks. Each change of the account has
-// an event of its own, so looking at every event misses nothing.
+// An event tells the bytes asked for; the account knows the blocks. A block may come and go between
+// two events, so the account's own peak counts too; a program that resets it resets it to what is
+// allocated at that moment.
 void read_account(DeviceRecord& device, c10::DeviceIndex index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(index);
   device.allocated = stats.allocated_bytes[0].current;
   device.reserved = stats.reserved_bytes[0].current;
-  device.reserved_peak = std::max(device.reserved_peak, device.reserved);
-  if (device.allocated <= device.allocated_peak) return;
-  device.allocated_peak = device.allocated;
+  device.reserved_peak = std::max(device.reserved_peak, stats.reserved_bytes[0].peak);
+  if (stats.allocated_bytes[0].peak <= device.allocated_peak) return;
+  device.allocated_peak = stats.allocated_bytes[0].peak;
   device.peak_phase = last_allocation(index).phase;
   device.peak_operator = last_allocation(index).operation;
 }
