@@ -73,8 +73,6 @@ struct PhantomRequest {
   GpuProfile profile;
   std::vector<std::string> command;
   std::int32_t gpus = 0;  // cards in the machine; 0: one for each local rank
-  // A memory snapshot for PyTorch's viewer, of each process that used the GPU.
-  std::optional<std::string> snapshot;
   // Asynchronous work counts as done only once the program synchronises: memory that waits for it
   // is held as long as a device far behind would hold it.
   bool has_backlog = false;

@@ -13,11 +13,10 @@ inline constexpr std::size_t most_devices = 16;
 inline constexpr std::size_t most_calls = 512;
 
 // The stand-ins' own environment, set by activate() and `tidemark phantom`, never by a user.
-inline constexpr const char* profile_variable = "TIDEMARK_PHANTOM_PROFILE";    // JSON
-inline constexpr const char* records_variable = "TIDEMARK_PHANTOM_RECORDS";    // a folder
-inline constexpr const char* devices_variable = "TIDEMARK_PHANTOM_DEVICES";    // how many
-inline constexpr const char* snapshot_variable = "TIDEMARK_PHANTOM_SNAPSHOT";  // a file
-inline constexpr const char* backlog_variable = "TIDEMARK_PHANTOM_BACKLOG";    // 1: see streams.cpp
+inline constexpr const char* profile_variable = "TIDEMARK_PHANTOM_PROFILE";  // JSON
+inline constexpr const char* records_variable = "TIDEMARK_PHANTOM_RECORDS";  // a folder
+inline constexpr const char* devices_variable = "TIDEMARK_PHANTOM_DEVICES";  // how many
+inline constexpr const char* backlog_variable = "TIDEMARK_PHANTOM_BACKLOG";  // 1: see streams.cpp
 
 // Where in a training step: told by autograd's and the optimizers' own marks.
 enum class Phase : std::int32_t { unknown, forward, backward, recomputation, optimizer };

@@ -71,10 +71,6 @@ void set_environment(const PhantomRequest& request, const std::string& folder) {
   if (request.gpus > 0) {
     setenv(phantom::devices_variable, std::to_string(request.gpus).c_str(), 1);
   }
-  if (request.snapshot) {
-    const std::string path = std::filesystem::absolute(*request.snapshot).string();
-    setenv(phantom::snapshot_variable, path.c_str(), 1);
-  }
   if (request.has_backlog) setenv(phantom::backlog_variable, "1", 1);
 }
 

@@ -22,9 +22,6 @@ po::options_description phantom_options() {
       "gpus", po::value<int>()->default_value(0),
       "cards in the machine; 0: one for each local rank")("report", po::value<std::string>(),
                                                           "write the report as JSON to this file")(
-      "snapshot", po::value<std::string>(),
-      "write a memory snapshot for PyTorch's viewer; a process's rank or number is put before the "
-      "name's ending where there are several")(
       "backlog",
       "asynchronous work counts as done only when the program synchronises, as on a device far "
       "behind")("strict", "calls without an exact answer are an error");
@@ -35,7 +32,6 @@ PhantomRequest read_request(const po::variables_map& given, const Arguments& com
   PhantomRequest request{.profile = find_gpu_profile(given["gpu"].as<std::string>()),
                          .command = command,
                          .gpus = given["gpus"].as<int>(),
-                         .snapshot = option<std::string>(given, "snapshot"),
                          .has_backlog = given.count("backlog") != 0};
   if (request.gpus < 0 || request.gpus > 16) {
     throw UsageError("--gpus takes 0 to 16, not " + std::to_string(request.gpus));
