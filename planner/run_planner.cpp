@@ -34,30 +34,6 @@ std::pair<double, Bytes> order(const Prediction& prediction, Limit limit) {
 
 }  // namespace
 
-std::string_view name(Limit value) {
-  switch (value) {
-    case Limit::live:
-      return "live";
-    case Limit::allocated:
-      return "allocated";
-    case Limit::reserved:
-      return "reserved";
-  }
-  return "";
-}
-
-std::optional<Bytes> peak_bytes(const StepFigures& figures, Limit limit) {
-  switch (limit) {
-    case Limit::live:
-      return figures.live_peak_bytes;
-    case Limit::allocated:
-      return figures.allocated_peak_bytes;
-    case Limit::reserved:
-      return figures.reserved_peak_bytes;
-  }
-  return std::nullopt;
-}
-
 PlanOutcome run_planner(const Planner& planner, const StepTrace& trace,
                         const PlanRequest& request) {
   Proposal proposal = planner.plan(trace, request);

@@ -1,11 +1,13 @@
+// Torch has a CHECK of its own, which Catch's replaces: its headers come first.
+// clang-format off
 #include "activity_times.hpp"
+#include "cuda_timers.hpp"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 #include <vector>
-
-#include "cuda_timers.hpp"
+// clang-format on
 
 namespace tidemark {
 namespace {
@@ -73,16 +75,18 @@ TEST_CASE("records are joined to the steps that launched them, whichever comes f
   times.add_dropped(2);
   const ActivitySummary summary = times.summary(4);
   REQUIRE(summary.steps.size() == 4);
-  CHECK(summary.steps[0] == StepActivity{.kernel = Nanoseconds(50),
-                                         .copy = Nanoseconds(0),
-                                         .kernels = 2,
-                                         .begin = Nanoseconds(100),
-                                         .end = Nanoseconds(160)});
-  CHECK(summary.steps[1] == StepActivity{.kernel = Nanoseconds(0),
-                                         .copy = Nanoseconds(40),
-                                         .kernels = 0,
-                                         .begin = Nanoseconds(150),
-                                         .end = Nanoseconds(190)});
+  const StepActivity kernels{.kernel = Nanoseconds(50),
+                             .copy = Nanoseconds(0),
+                             .kernels = 2,
+                             .begin = Nanoseconds(100),
+                             .end = Nanoseconds(160)};
+  const StepActivity copied{.kernel = Nanoseconds(0),
+                            .copy = Nanoseconds(40),
+                            .kernels = 0,
+                            .begin = Nanoseconds(150),
+                            .end = Nanoseconds(190)};
+  CHECK(summary.steps[0] == kernels);
+  CHECK(summary.steps[1] == copied);
   CHECK(summary.steps[2] == StepActivity{});
   CHECK(summary.steps[3].copy == Nanoseconds(5));
   CHECK(summary.kernel == Nanoseconds(50));
