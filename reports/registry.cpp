@@ -7,9 +7,15 @@
 namespace tidemark {
 
 std::span<const Exporter* const> exporters() {
-  static const std::array<const Exporter*, 7> all{
-      &table_exporter(), &csv_exporter(), &markdown_exporter(), &json_exporter(), &html_exporter(),
-  };
+  static const auto all = std::to_array<const Exporter*>({
+      &table_exporter(),
+      &csv_exporter(),
+      &markdown_exporter(),
+      &json_exporter(),
+      &html_exporter(),
+      &perfetto_exporter(),
+      &snapshot_exporter(),
+  });
   return all;
 }
 
