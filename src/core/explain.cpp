@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <utility>
@@ -184,9 +185,11 @@ void Explainer::add_row_lever(const std::string& name, std::size_t row) {
                               : ", " + format_bytes(change < 0 ? -change : change) +
                                     (change < 0 ? " less" : " more");
   if (lever.step_seconds && figures().step_seconds) {
-    const double later = *lever.step_seconds - *figures().step_seconds;
-    lever.reason += ", and takes " + format_seconds(later < 0 ? -later : later) +
-                    (later < 0 ? " less" : " more");
+    // In whole nanoseconds, as the trace has them: sums in another order are the same time.
+    const double later = std::round(1e9 * (*lever.step_seconds - *figures().step_seconds)) / 1e9;
+    lever.reason += later == 0 ? ", in the same time"
+                               : ", and takes " + format_seconds(std::abs(later)) +
+                                     (later < 0 ? " less" : " more");
   }
   lever.reason += ".";
   told_.levers.push_back(std::move(lever));
