@@ -11,30 +11,31 @@ namespace {
 
 // Batch norm updates its running values in training though most of its schemas do not say so; its
 // backward in training takes them and does not look at them.
-constexpr std::array<std::string_view, 7> batch_norms{
-    "aten::native_batch_norm",       "aten::_native_batch_norm_legit",
-    "aten::cudnn_batch_norm",        "aten::miopen_batch_norm",
-    "aten::_batch_norm_with_update", "aten::batch_norm_update_stats",
-    "aten::batch_norm_gather_stats_with_counts"};
+constexpr std::array<std::string_view, 7> batch_norms{"aten::native_batch_norm",
+                                                      "aten::_native_batch_norm_legit",
+                                                      "aten::cudnn_batch_norm",
+                                                      "aten::miopen_batch_norm",
+                                                      "aten::_batch_norm_with_update",
+                                                      "aten::batch_norm_update_stats",
+                                                      "aten::batch_norm_gather_stats_with_counts"};
 constexpr std::array<std::string_view, 4> batch_norm_backwards{
     "aten::native_batch_norm_backward", "aten::batch_norm_backward",
     "aten::cudnn_batch_norm_backward", "aten::miopen_batch_norm_backward"};
 
 // In place, without looking at what was there.
 constexpr std::array<std::string_view, 13> overwriting{
-    "aten::zero_",      "aten::fill_",         "aten::copy_",        "aten::normal_",
-    "aten::uniform_",   "aten::bernoulli_",    "aten::random_",      "aten::exponential_",
-    "aten::geometric_", "aten::cauchy_",       "aten::log_normal_",  "aten::_foreach_zero_",
+    "aten::zero_",         "aten::fill_",      "aten::copy_",       "aten::normal_",
+    "aten::uniform_",      "aten::bernoulli_", "aten::random_",     "aten::exponential_",
+    "aten::geometric_",    "aten::cauchy_",    "aten::log_normal_", "aten::_foreach_zero_",
     "aten::_foreach_copy_"};
 
 // Marked as writing in their schemas, though they only change what a tensor is called or knows.
-constexpr std::array<std::string_view, 6> not_writing{
-    "aten::requires_grad_", "aten::retain_grad", "aten::set_data",
-    "aten::rename_",        "aten::detach_",     "aten::_fw_primal"};
+constexpr std::array<std::string_view, 6> not_writing{"aten::requires_grad_", "aten::retain_grad",
+                                                      "aten::set_data",       "aten::rename_",
+                                                      "aten::detach_",        "aten::_fw_primal"};
 
-constexpr std::array<std::string_view, 5> host_syncs{"aten::_local_scalar_dense", "aten::item",
-                                                     "aten::is_nonzero", "aten::equal",
-                                                     "aten::allclose"};
+constexpr std::array<std::string_view, 5> host_syncs{
+    "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::allclose"};
 
 template <typename Names>
 bool holds(const Names& names, std::string_view name) {
@@ -61,8 +62,7 @@ int position_of(const c10::FunctionSchema& schema, const char* argument) {
 OperatorRules::OperatorRules(const c10::OperatorHandle& op) {
   const c10::FunctionSchema& schema = op.schema();
   const std::string& name = schema.name();
-  const bool changes_metadata_only =
-      op.hasTag(at::Tag::inplace_view) || holds(not_writing, name);
+  const bool changes_metadata_only = op.hasTag(at::Tag::inplace_view) || holds(not_writing, name);
   for (const c10::Argument& argument : schema.arguments()) {
     const c10::AliasInfo* alias = argument.alias_info();
     const bool writes = alias != nullptr && alias->isWrite() && !changes_metadata_only;

@@ -98,7 +98,8 @@ TEST_CASE("every format is in the registry once, with a description", "[reports]
     names.emplace_back(each->name());
     CHECK_FALSE(each->description().empty());
   }
-  CHECK(names == std::vector<std::string>{"table", "csv", "markdown", "json", "html", "perfetto", "snapshot"});
+  CHECK(names == std::vector<std::string>{"table", "csv", "markdown", "json", "html", "perfetto",
+                                          "snapshot"});
 }
 
 TEST_CASE("a sweep without rows is a header and a legend", "[reports]") {
