@@ -203,8 +203,8 @@ NodeOutput parse_output(const Json& json) {
     for (const Json& item : value) output.names.push_back(tensor_name(item).name);
     return output;
   }
-  const auto symbol = [&](Kind symbol_kind) {
-    return NodeOutput{.kind = symbol_kind, .names = {value.at("as_name").get<std::string>()}};
+  const auto symbol = [&symbol = value](Kind symbol_kind) {
+    return NodeOutput{.kind = symbol_kind, .names = {symbol.at("as_name").get<std::string>()}};
   };
   if (kind == "as_sym_int") return symbol(Kind::symbolic_int);
   if (kind == "as_sym_float") return symbol(Kind::symbolic_float);
