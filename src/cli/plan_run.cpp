@@ -82,8 +82,9 @@ ExitCode execute_plan(const StepTrace& trace, Execution& execution, const Execut
   plan.notes.insert(plan.notes.end(), measurement.notes.begin(), measurement.notes.end());
   if (plan.gradients == GradientVerdict::differ) return ExitCode::failed;
   ExitCode code = ExitCode::done;
+  const StepFigures expected = simulate(trace, plan.schedule).figures;
   for (const Limit limit : {Limit::live, Limit::allocated, Limit::reserved}) {
-    const auto predicted = peak_bytes(simulate(trace, plan.schedule).figures, limit);
+    const auto predicted = peak_bytes(expected, limit);
     const auto measured = peak_bytes(measurement.figures, limit);
     if (!predicted || !measured || *predicted == *measured) continue;
     streams.err << "measured " << name(limit) << " peak differs from the predicted one by "
