@@ -1,14 +1,16 @@
 #include "counting_allocator.hpp"
 
+#include <ATen/Parallel.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
 
-#include <atomic>
 #include <cstddef>
 #include <limits>
 #include <mutex>
+
+#include "live_count.hpp"
 
 namespace tidemark {
 
@@ -18,12 +20,18 @@ namespace {
 // cannot live in a context object; 64 bytes keep the data aligned as it came.
 constexpr std::size_t header_bytes = 64;
 
+struct Header {
+  Bytes bytes;
+  WorkerId worker;
+};
+static_assert(sizeof(Header) <= header_bytes);
+
 // A deleter is a plain function, so what it counts into is global.
 struct Counters {
-  std::atomic<Bytes> current{0};
-  std::atomic<Bytes> peak{0};
-  std::atomic<AllocationObserver*> observer{nullptr};
-  std::mutex observing;
+  std::mutex mutex;
+  LiveCount live;
+  AllocationObserver* observer = nullptr;
+  std::int32_t workers = 0;
 };
 
 Counters& counters() {
@@ -31,22 +39,26 @@ Counters& counters() {
   return instance;
 }
 
-void raise_peak(Bytes level) {
-  Bytes peak = counters().peak.load(std::memory_order_relaxed);
-  while (level > peak && !counters().peak.compare_exchange_weak(peak, level)) {
+// The calling thread's number, if it is in a parallel region.
+WorkerId present_worker() {
+  if (!at::in_parallel_region()) return no_worker;
+  thread_local WorkerId worker = no_worker;
+  if (worker == no_worker) {
+    const std::scoped_lock lock(counters().mutex);
+    worker = static_cast<WorkerId>(counters().workers++);
   }
+  return worker;
 }
 
 void release(void* data) {
   if (data == nullptr) return;
   auto* block = static_cast<std::byte*>(data) - header_bytes;
-  const Bytes bytes = *static_cast<const Bytes*>(static_cast<const void*>(block));
-  if (counters().observer.load(std::memory_order_acquire) != nullptr) {
-    const std::scoped_lock lock(counters().observing);
-    AllocationObserver* observer = counters().observer.load();
-    if (observer != nullptr) observer->on_free(data, bytes);
+  const Header header = *static_cast<const Header*>(static_cast<const void*>(block));
+  {
+    const std::scoped_lock lock(counters().mutex);
+    if (counters().observer != nullptr) counters().observer->on_free(data, header.bytes);
+    counters().live.free(header.bytes, header.worker);
   }
-  counters().current.fetch_sub(bytes, std::memory_order_relaxed);
   c10::free_cpu(block);
 }
 
@@ -85,14 +97,13 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   const c10::Device cpu(c10::kCPU);
   if (bytes == 0) return {nullptr, nullptr, &release, cpu};
   std::byte* block = new_block(bytes);
-  const auto counted = static_cast<Bytes>(bytes);
-  *static_cast<Bytes*>(static_cast<void*>(block)) = counted;
-  raise_peak(counters().current.fetch_add(counted, std::memory_order_relaxed) + counted);
+  const Header header{.bytes = static_cast<Bytes>(bytes), .worker = present_worker()};
+  *static_cast<Header*>(static_cast<void*>(block)) = header;
   void* data = block + header_bytes;
-  if (counters().observer.load(std::memory_order_acquire) != nullptr) {
-    const std::scoped_lock lock(counters().observing);
-    AllocationObserver* observer = counters().observer.load();
-    if (observer != nullptr) observer->on_allocate(data, counted);
+  const std::scoped_lock lock(counters().mutex);
+  counters().live.allocate(header.bytes, header.worker);
+  if (counters().observer != nullptr) {
+    counters().observer->on_allocate(data, header.bytes, header.worker);
   }
   return {data, data, &release, cpu};
 }
@@ -103,15 +114,24 @@ void CountingAllocator::copy_data(void* destination, const void* source, size_t 
   default_copy_data(destination, source, bytes);
 }
 
-Bytes CountingAllocator::current_bytes() const { return counters().current.load(); }
+Bytes CountingAllocator::current_bytes() const {
+  const std::scoped_lock lock(counters().mutex);
+  return counters().live.current();
+}
 
-Bytes CountingAllocator::peak_bytes() const { return counters().peak.load(); }
+Bytes CountingAllocator::peak_bytes() const {
+  const std::scoped_lock lock(counters().mutex);
+  return counters().live.peak();
+}
 
-void CountingAllocator::reset_peak() { counters().peak.store(counters().current.load()); }
+void CountingAllocator::reset_peak() {
+  const std::scoped_lock lock(counters().mutex);
+  counters().live.reset_peak();
+}
 
 void CountingAllocator::set_observer(AllocationObserver* observer) {
-  const std::scoped_lock lock(counters().observing);
-  counters().observer.store(observer);
+  const std::scoped_lock lock(counters().mutex);
+  counters().observer = observer;
 }
 
 }  // namespace tidemark

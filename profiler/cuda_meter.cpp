@@ -62,7 +62,7 @@ void CudaMeter::take(const allocator::TraceEntry& entry) {
     blocks_[address] = size;
     const Bytes level = current_.fetch_add(size) + size;
     if (level > peak_.load()) peak_.store(level);
-    if (observer_ != nullptr) observer_->on_allocate(data, size);
+    if (observer_ != nullptr) observer_->on_allocate(data, size, no_worker);
     return;
   }
   const auto block = blocks_.find(address);

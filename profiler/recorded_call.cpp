@@ -2,7 +2,18 @@
 
 #include <algorithm>
 
+#include "live_count.hpp"
+
 namespace tidemark {
+
+namespace {
+
+struct Temporary {
+  std::int32_t number = 0;
+  WorkerId worker = no_worker;
+};
+
+}  // namespace
 
 CallMemory call_memory(const std::vector<CallEvent>& events,
                        const std::unordered_map<const void*, StorageId>& created,
@@ -17,10 +28,9 @@ CallMemory call_memory(const std::vector<CallEvent>& events,
     }
   }
   CallMemory memory;
-  std::unordered_map<const void*, std::int32_t> temporaries;
+  std::unordered_map<const void*, Temporary> temporaries;
   std::int32_t next_temporary = 0;
-  Bytes level = 0;
-  Bytes peak = 0;
+  LiveCount live;
   for (std::size_t i = 0; i < events.size(); ++i) {
     const CallEvent& event = events[i];
     AllocationEvent allocation{
@@ -30,22 +40,21 @@ CallMemory call_memory(const std::vector<CallEvent>& events,
     if (event.is_free) {
       const auto temporary = temporaries.find(event.data);
       if (temporary == temporaries.end()) continue;
-      allocation.temporary = temporary->second;
+      allocation.temporary = temporary->second.number;
+      live.free(event.bytes, temporary->second.worker);
       temporaries.erase(temporary);
-      level -= event.bytes;
     } else {
-      level += event.bytes;
+      live.allocate(event.bytes, event.worker);
       if (made != created.end() && last != survivor.end() && last->second == i) {
         allocation.storage = made->second;
       } else {
         allocation.temporary = next_temporary++;
-        temporaries[event.data] = allocation.temporary;
+        temporaries[event.data] = {allocation.temporary, event.worker};
       }
     }
-    peak = std::max(peak, level);
     memory.allocations.push_back(allocation);
   }
-  memory.workspace_bytes = std::max<Bytes>(0, peak - created_bytes);
+  memory.workspace_bytes = std::max<Bytes>(0, live.peak() - created_bytes);
   return memory;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "generator_state.hpp"
+#include "memory_meter.hpp"
 #include "operator_rules.hpp"
 #include "tidemark/trace.hpp"
 
@@ -21,6 +22,7 @@ struct CallEvent {
   bool is_free = false;
   const void* data = nullptr;
   Bytes bytes = 0;
+  WorkerId worker = no_worker;  // of an allocation
 };
 
 struct OpenCall final : at::ObserverContext {

@@ -65,7 +65,7 @@ class StepRecorder::Recording final : public AllocationObserver {
             CurrentNode current_node);
   ~Recording() override;
 
-  void on_allocate(const void* data, Bytes bytes) override;
+  void on_allocate(const void* data, Bytes bytes, WorkerId worker) override;
   void on_free(const void* data, Bytes bytes) override;
 
   void set_phase(Phase phase) { phase_ = phase; }
@@ -97,7 +97,7 @@ class StepRecorder::Recording final : public AllocationObserver {
   class HostObserver final : public AllocationObserver {
    public:
     explicit HostObserver(Recording& recording) : recording_(recording) {}
-    void on_allocate(const void*, Bytes) override {}
+    void on_allocate(const void*, Bytes, WorkerId) override {}
     void on_free(const void* data, Bytes) override { (void)recording_.forget(data); }
 
    private:
@@ -356,9 +356,9 @@ std::optional<std::size_t> StepRecorder::Recording::nearest_listed(const NodeOri
 
 // ---- memory ----------------------------------------------------------------------------------
 
-void StepRecorder::Recording::on_allocate(const void* data, Bytes bytes) {
+void StepRecorder::Recording::on_allocate(const void* data, Bytes bytes, WorkerId worker) {
   if (innermost_ == nullptr || innermost_->calls_above_autograd) return;
-  innermost_->events.push_back({.is_free = false, .data = data, .bytes = bytes});
+  innermost_->events.push_back({.is_free = false, .data = data, .bytes = bytes, .worker = worker});
 }
 
 void StepRecorder::Recording::on_free(const void* data, Bytes bytes) {

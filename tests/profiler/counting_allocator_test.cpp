@@ -1,10 +1,14 @@
 #include "counting_allocator.hpp"
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <catch2/catch.hpp>
+#include <set>
 #include <thread>
 #include <vector>
+
+#include "live_count.hpp"
 
 namespace tidemark {
 namespace {
@@ -17,7 +21,7 @@ class EventList final : public AllocationObserver {
     Bytes bytes;
     bool operator==(const Event&) const = default;
   };
-  void on_allocate(const void* data, Bytes bytes) override {
+  void on_allocate(const void* data, Bytes bytes, WorkerId) override {
     events.push_back({false, data, bytes});
   }
   void on_free(const void* data, Bytes bytes) override { events.push_back({true, data, bytes}); }
@@ -80,6 +84,59 @@ TEST_CASE("blocks that other threads allocate and free count the same") {
   REQUIRE(allocator.current_bytes() == before + 64);
   std::thread([&] { made.reset(); }).join();
   REQUIRE(allocator.current_bytes() == before);
+}
+
+TEST_CASE("workers count as if each held its most while all others did") {
+  LiveCount count;
+  const WorkerId first{0};
+  const WorkerId second{1};
+  count.allocate(1000, no_worker);
+  // The second begins when the first has ended: together they never held more than 128.
+  for (const WorkerId worker : {first, second}) {
+    for (const Bytes bytes : {64, 128}) {
+      count.allocate(bytes, worker);
+      count.free(bytes, worker);
+    }
+  }
+  CHECK(count.peak() == 1256);
+  CHECK(count.current() == 1000);
+  count.allocate(200, no_worker);
+  CHECK(count.peak() == 1256);
+  count.allocate(100, no_worker);
+  CHECK(count.peak() == 1300);
+  // What a worker leaves behind stays its own, whoever frees it.
+  count.allocate(32, first);
+  count.reset_peak();
+  CHECK(count.peak() == 1332);
+  count.allocate(16, second);
+  CHECK(count.peak() == 1348);
+  count.free(32, first);
+  count.free(16, second);
+  count.reset_peak();
+  CHECK(count.peak() == 1300);
+}
+
+// Its backward allocates in each thread while that thread works.
+TEST_CASE("an operator whose threads allocate has one peak, however they overlap") {
+  CountingAllocator& allocator = CountingAllocator::install();
+  const int threads = at::get_num_threads();
+  at::set_num_threads(2);
+  const auto input = [] { return torch::randn({2, 4, 48, 16}, torch::requires_grad()); };
+  const at::Tensor query = input();
+  const at::Tensor key = input();
+  const at::Tensor value = input();
+  std::set<Bytes> peaks;
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    const auto [output, logsumexp] =
+        at::_scaled_dot_product_flash_attention_for_cpu(query, key, value);
+    const Bytes before = allocator.current_bytes();
+    allocator.reset_peak();
+    (void)at::_scaled_dot_product_flash_attention_for_cpu_backward(output, query, key, value,
+                                                                   output, logsumexp, 0, false);
+    peaks.insert(allocator.peak_bytes() - before);
+  }
+  CHECK(peaks.size() == 1);
+  at::set_num_threads(threads);
 }
 
 TEST_CASE("memory that the machine does not have is refused with what was asked for") {

@@ -18,11 +18,9 @@ import torch
 
 from architectures import ARCHITECTURES, export
 
-# What depends on when threads meet is compared with one thread only. Mixtral's kernels add in the
-# order in which threads arrive, so PyTorch's own gradients differ from step to step. The backward of
-# the CPU's flash attention allocates 64 to 128 bytes in each thread while that thread works; in ALBERT
-# and Whisper it sets the peak of some settings, which then depends on how far the threads overlap.
-ONE_THREAD = {"mixtral", "albert", "whisper"}
+# Mixtral's kernels add in the order in which threads arrive, so PyTorch's own gradients differ from
+# step to step; with one thread they are comparable.
+ONE_THREAD = {"mixtral"}
 
 # The only reasons for which a setting may be refused, with a word each that names it.
 REASONS = [
