@@ -55,6 +55,8 @@ struct PeopleRow {
   std::vector<std::string> cells;
   std::optional<std::string> status;
 };
+// Whether there is anything to show: a row that was refused has none.
+[[nodiscard]] bool has_figures(const SweepRow& row);
 [[nodiscard]] PeopleRow people_row(const Sweep& sweep, const SweepRow& row);
 
 // A note, and the settings that it is about.

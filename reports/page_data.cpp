@@ -83,10 +83,6 @@ std::string phrase(const Setting& setting) {
   return text.insert(at, count == "1" ? " checkpoint" : " checkpoints");
 }
 
-bool has_figures(const SweepRow& row) {
-  return row.status == Status::ok && (row.predicted || row.measured);
-}
-
 // What is drawn: a step that did not finish is placed where it was predicted.
 const StepFigures* drawn_figures(const SweepRow& row) {
   if (row.status == Status::ok && row.measured) return &row.measured->figures;

@@ -8,6 +8,10 @@
 
 namespace tidemark {
 
+bool has_figures(const SweepRow& row) {
+  return row.status == Status::ok && (row.predicted || row.measured);
+}
+
 namespace {
 
 // A longer reason stands among the notes.
@@ -18,10 +22,6 @@ std::string status_text(Status status) {
   std::string text(name(status));
   std::replace(text.begin(), text.end(), '_', ' ');
   return text;
-}
-
-bool has_figures(const SweepRow& row) {
-  return row.status == Status::ok && (row.predicted || row.measured);
 }
 
 std::string shortened(const std::string& text) {

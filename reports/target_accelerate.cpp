@@ -9,7 +9,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> accelerate_objection(const Setting& setting) {
   return first_of(setting, needs_single_blocks, needs_non_reentrant, needs_whole_checkpoints,
                   needs_no_async);
 }
@@ -21,7 +21,7 @@ class AccelerateTarget final : public Target {
     return "configuration of Accelerate with FSDP 2 (fsdp_activation_checkpointing)";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), accelerate_objection);
     const Setting& setting = chosen_setting(source).setting;
     out << "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nfsdp_config:\n"
            "  fsdp_version: 2\n";

@@ -8,7 +8,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> deepspeed_objection(const Setting& setting) {
   return first_of(setting, needs_reentrant);
 }
 
@@ -19,7 +19,7 @@ class DeepSpeedTarget final : public Target {
     return "your ds_config.json with the block, and the groups that your code checkpoints";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), deepspeed_objection);
     const Setting& setting = chosen_setting(source).setting;
     const Config base =
         source.config() != nullptr ? *source.config() : parse_config("ds_config.json", "{\n}\n");

@@ -9,7 +9,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> deepspeed_pipeline_objection(const Setting& setting) {
   return first_of(setting, needs_uniform_groups);
 }
 
@@ -20,7 +20,7 @@ class DeepSpeedPipelineTarget final : public Target {
     return "the pipeline section of a ds_config.json (activation_checkpoint_interval)";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), deepspeed_pipeline_objection);
     const Setting& setting = chosen_setting(source).setting;
     nlohmann::ordered_json json;
     json["pipeline"]["activation_checkpoint_interval"] =

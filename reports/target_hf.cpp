@@ -9,7 +9,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> hf_objection(const Setting& setting) {
   return first_of(setting, needs_single_blocks, needs_whole_checkpoints, needs_no_async);
 }
 
@@ -21,7 +21,7 @@ class HfTarget final : public Target {
            "checkpoint)";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), hf_objection);
     const Setting& setting = chosen_setting(source).setting;
     nlohmann::ordered_json json;
     json["gradient_checkpointing"] = is_checkpointed(setting);

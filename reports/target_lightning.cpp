@@ -9,7 +9,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> lightning_objection(const Setting& setting) {
   return first_of(setting, needs_reentrant, needs_whole_checkpoints);
 }
 
@@ -21,7 +21,7 @@ class LightningTarget final : public Target {
            "checkpoints";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), lightning_objection);
     const Setting& setting = chosen_setting(source).setting;
     nlohmann::ordered_json json;
     json["partition_activations"] = false;

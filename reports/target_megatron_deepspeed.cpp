@@ -8,7 +8,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> megatron_deepspeed_objection(const Setting& setting) {
   return first_of(setting, needs_uniform_groups, needs_reentrant);
 }
 
@@ -19,7 +19,7 @@ class MegatronDeepSpeedTarget final : public Target {
     return "flags of Megatron-DeepSpeed, which override the ds_config.json";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), megatron_deepspeed_objection);
     const Setting& setting = chosen_setting(source).setting;
     if (!is_checkpointed(setting)) return;  // the flags' absence is the setting
     out << "--deepspeed-activation-checkpointing --checkpoint-activations --checkpoint-num-layers "

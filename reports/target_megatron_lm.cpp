@@ -13,7 +13,7 @@ std::optional<std::string> needs_no_pools(const Setting& setting) {
   return "it has no contiguous buffers for checkpoints";
 }
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> megatron_lm_objection(const Setting& setting) {
   return first_of(setting, needs_uniform_groups, needs_reentrant, needs_checkpoints_on_device,
                   needs_no_pools);
 }
@@ -25,7 +25,7 @@ class MegatronLmTarget final : public Target {
     return "flags of Megatron-LM (--recompute-granularity full --recompute-method uniform)";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), megatron_lm_objection);
     const Setting& setting = chosen_setting(source).setting;
     if (!is_checkpointed(setting)) return;  // the flags' absence is the setting
     out << "--recompute-granularity full --recompute-method uniform --recompute-num-layers "

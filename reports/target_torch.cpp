@@ -14,7 +14,7 @@ std::optional<std::string> needs_single_blocks_or_package(const Setting& setting
   return *reason + " (tidemark.apply() in Python does)";
 }
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> torch_objection(const Setting& setting) {
   return first_of(setting, needs_single_blocks_or_package, needs_whole_checkpoints, needs_no_async);
 }
 
@@ -25,7 +25,7 @@ class TorchTarget final : public Target {
     return "a Python file that wraps the blocks with PyTorch's checkpoint_wrapper";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), torch_objection);
     const Setting& setting = chosen_setting(source).setting;
     const bool is_offloaded = setting.cpu_checkpointing != CpuCheckpointing::off;
     out << "\"\"\"Activation checkpointing as Tidemark recommends it. Call apply(model) before "

@@ -8,7 +8,7 @@ namespace tidemark {
 
 namespace {
 
-std::optional<std::string> objection(const Setting& setting) {
+std::optional<std::string> torchtitan_objection(const Setting& setting) {
   return first_of(setting, needs_single_blocks, needs_non_reentrant, needs_whole_checkpoints,
                   needs_checkpoints_on_device);
 }
@@ -20,7 +20,7 @@ class TorchtitanTarget final : public Target {
     return "the activation_checkpoint section of torchtitan (up to 0.2.2)";
   }
   void write(const ReportSource& source, std::ostream& out) const override {
-    refuse_if(source, name(), objection);
+    refuse_if(source, name(), torchtitan_objection);
     const Setting& setting = chosen_setting(source).setting;
     out << "[activation_checkpoint]\nmode = \"" << (is_checkpointed(setting) ? "full" : "none")
         << "\"\n";

@@ -26,6 +26,8 @@ struct DeepSpeedVersion {
   std::int32_t patch = 0;
   auto operator<=>(const DeepSpeedVersion&) const = default;
 };
+// The first whose cpu_checkpointing is asynchronous (without partitioning).
+inline constexpr DeepSpeedVersion first_async_version{.major = 0, .minor = 19, .patch = 6};
 [[nodiscard]] std::string to_string(const DeepSpeedVersion& version);
 // "0.19.8" (what follows a further dot or letter is ignored); nullopt: no version.
 [[nodiscard]] std::optional<DeepSpeedVersion> deepspeed_version_from_text(std::string_view text);
@@ -62,6 +64,9 @@ struct BlockRun {
   std::vector<Block> blocks;
   bool operator==(const BlockRun&) const = default;
 };
+
+// The blocks of all runs.
+[[nodiscard]] std::size_t count_blocks(const std::vector<BlockRun>& runs);
 
 // The deepest families of at least two same-class sibling modules that have submodules and where
 // each consumes its predecessor's output. `glob` (as a shell's: * does not cross a dot, ** does)

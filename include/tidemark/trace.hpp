@@ -29,6 +29,7 @@ enum class Role : std::uint8_t {
 enum class Phase : std::uint8_t { forward, backward, optimizer };
 
 enum class DeviceKind : std::uint8_t { unknown, cpu, cuda, phantom };
+inline constexpr std::size_t device_kind_count = 4;
 
 // Identity is the storage, never the tensor: all views of it are one entry.
 struct Storage {

@@ -9,6 +9,8 @@ namespace tidemark {
 
 // A count of bytes, or a difference of two. Signed, so that differences need no cast.
 using Bytes = std::int64_t;
+inline constexpr Bytes kibibyte = 1024;
+inline constexpr Bytes mebibyte = 1024 * kibibyte;
 
 // Times inside a trace and a schedule. Files that people read give seconds instead.
 using Nanoseconds = std::chrono::duration<std::int64_t, std::nano>;

@@ -2,13 +2,9 @@
 
 #include <algorithm>
 
+#include "at.hpp"
+
 namespace tidemark::tide {
-
-namespace {
-
-std::size_t at(std::int32_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
 
 std::size_t MinCut::add_edge(std::size_t from, std::size_t to, std::int64_t capacity) {
   const std::size_t edge = to_.size();

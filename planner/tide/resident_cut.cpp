@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "at.hpp"
+
 namespace tidemark::tide {
 
 namespace {
@@ -11,8 +13,6 @@ constexpr std::size_t source = 0;
 constexpr std::size_t sink = 1;
 constexpr std::int32_t no_node = -1;
 constexpr std::int32_t alive_anyway = -2;
-
-std::size_t at(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 

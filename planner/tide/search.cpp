@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <limits>
 
+#include "at.hpp"
+
 namespace tidemark::tide {
 
 namespace {
 
 constexpr std::size_t tried_candidates = 6;
 constexpr std::uint32_t question_interval = 64;
-
-std::size_t at(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 // The first presence at or after p.
 std::size_t presence_from(const std::vector<Presence>& all, Position p) {

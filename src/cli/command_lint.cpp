@@ -17,7 +17,7 @@ namespace {
 
 namespace po = boost::program_options;
 
-po::options_description describe_options() {
+po::options_description describe_lint_options() {
   po::options_description options("options");
   options.add_options()("trace", po::value<std::string>(),
                         "recorded step (.json.gz, or a sweep's folder) for the rules that need "
@@ -61,7 +61,7 @@ std::optional<LintStep> open_step(const po::variables_map& given) {
 
 ExitCode run_lint(const Arguments& arguments, const Streams& streams) {
   const auto given = parse_options("lint", "CONFIG is a DeepSpeed configuration file.",
-                                   describe_options(), {"CONFIG"}, arguments, streams);
+                                   describe_lint_options(), {"CONFIG"}, arguments, streams);
   if (!given) return ExitCode::done;
   const auto version = deepspeed_version_from_text((*given)["deepspeed-version"].as<std::string>());
   if (!version) throw UsageError("--deepspeed-version takes a version such as 0.19.8");

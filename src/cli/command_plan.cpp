@@ -47,7 +47,7 @@ std::vector<std::string> planner_names() {
   return names;
 }
 
-po::options_description describe_options() {
+po::options_description describe_plan_options() {
   po::options_description options("options");
   add_record_options(options);
   const auto word = [] { return po::value<std::string>(); };
@@ -69,7 +69,7 @@ po::options_description describe_options() {
   return options;
 }
 
-PlanOptions read_options(const po::variables_map& given) {
+PlanOptions read_plan_options(const po::variables_map& given) {
   PlanOptions options;
   options.step = {.record = read_record_request(given, given["TRACE"].as<std::string>()),
                   .values_from = option<std::string>(given, "values-from"),
@@ -242,9 +242,9 @@ ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const St
 ExitCode run_plan(const Arguments& arguments, const Streams& streams) {
   const auto given =
       parse_options("plan", "TRACE is an exported program (.pt2) or a recorded step (.json.gz).",
-                    describe_options(), {"TRACE"}, arguments, streams);
+                    describe_plan_options(), {"TRACE"}, arguments, streams);
   if (!given) return ExitCode::done;
-  const PlanOptions options = read_options(*given);
+  const PlanOptions options = read_plan_options(*given);
   if (options.is_pareto && options.step.executes) {
     throw UsageError("--execute executes one plan; give its --budget");
   }

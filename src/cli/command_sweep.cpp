@@ -43,7 +43,7 @@ struct SweepOptions {
   std::optional<std::string> machine;  // whose rates time the operators
 };
 
-po::options_description describe_options() {
+po::options_description describe_sweep_options() {
   po::options_description options("options");
   add_record_options(options);
   const auto word = [] { return po::value<std::string>(); };
@@ -149,7 +149,7 @@ SweepAxes parse_axes(const po::variables_map& given) {
   return axes;
 }
 
-SweepOptions read_options(const po::variables_map& given) {
+SweepOptions read_sweep_options(const po::variables_map& given) {
   SweepOptions options;
   options.record = read_record_request(given, given["TRACE"].as<std::string>());
   options.config = option<std::string>(given, "config");
@@ -349,9 +349,9 @@ void write_page(const std::string& folder) {
 ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   const auto given =
       parse_options("sweep", "TRACE is an exported program (.pt2) or a recorded step (.json.gz).",
-                    describe_options(), {"TRACE"}, arguments, streams);
+                    describe_sweep_options(), {"TRACE"}, arguments, streams);
   if (!given) return ExitCode::done;
-  const SweepOptions options = read_options(*given);
+  const SweepOptions options = read_sweep_options(*given);
   Arguments line{"sweep"};
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::optional<Config> config;

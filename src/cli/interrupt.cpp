@@ -7,18 +7,18 @@ namespace tidemark {
 namespace {
 
 // A signal handler can reach nothing else.
-std::atomic<bool> interrupted{false};
+std::atomic<bool> has_interrupt{false};
 
-void note_interrupt(int) { interrupted = true; }
+void note_interrupt(int) { has_interrupt = true; }
 
 }  // namespace
 
 InterruptGuard::InterruptGuard() : previous_(std::signal(SIGINT, note_interrupt)) {
-  interrupted = false;
+  has_interrupt = false;
 }
 
 InterruptGuard::~InterruptGuard() { std::signal(SIGINT, previous_); }
 
-const std::atomic<bool>& InterruptGuard::was_interrupted() { return interrupted; }
+const std::atomic<bool>& InterruptGuard::was_interrupted() { return has_interrupt; }
 
 }  // namespace tidemark

@@ -15,7 +15,6 @@ namespace tidemark {
 
 namespace {
 
-constexpr Bytes mebibyte = Bytes{1} << 20;
 // No device has more; sums of a few of it do not overflow.
 constexpr Bytes unlimited = Bytes{1} << 60;
 constexpr const char* segment_size_key = "large_segment_size_mb";

@@ -9,8 +9,6 @@ namespace tidemark {
 
 namespace {
 
-constexpr Bytes kibibyte = 1024;
-constexpr Bytes mebibyte = kibibyte * kibibyte;
 constexpr Bytes smallest_block = 512;
 constexpr Bytes largest_small_block = mebibyte;
 constexpr Bytes small_segment = 2 * mebibyte;

@@ -6,9 +6,6 @@ namespace tidemark {
 
 namespace {
 
-// The first version whose cpu_checkpointing is asynchronous (without partitioning).
-constexpr DeepSpeedVersion first_async_version{.major = 0, .minor = 19, .patch = 6};
-
 std::string storage_title(const StepTrace& trace, StorageId id, OpPosition creator) {
   const Storage& storage = trace.storages[index(id)];
   if (!storage.name.empty()) return storage.name;

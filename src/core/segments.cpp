@@ -8,13 +8,13 @@
 
 namespace tidemark {
 
-namespace {
-
 std::size_t count_blocks(const std::vector<BlockRun>& runs) {
   return std::accumulate(
       runs.begin(), runs.end(), std::size_t{0},
       [](std::size_t sum, const BlockRun& run) { return sum + run.blocks.size(); });
 }
+
+namespace {
 
 // K over the runs in proportion to their blocks (largest remainder, earlier run on ties), at least
 // one and at most the run's blocks each. Example: K = 4 over runs of 6 and 2 blocks gives 3 and 1.

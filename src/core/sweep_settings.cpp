@@ -9,14 +9,6 @@ namespace tidemark {
 
 namespace {
 
-constexpr DeepSpeedVersion first_async_version{.major = 0, .minor = 19, .patch = 6};
-
-std::int32_t count_blocks(const std::vector<BlockRun>& runs) {
-  std::size_t count = 0;
-  for (const BlockRun& run : runs) count += run.blocks.size();
-  return static_cast<std::int32_t>(count);
-}
-
 void fill_segments(Setting& setting, const std::vector<BlockRun>& runs) {
   setting.segments.clear();
   if (!setting.number_checkpoints) return;
@@ -119,7 +111,7 @@ OwnSetting own_setting(const ActivationCheckpointing& block, const SweepAxes& ax
   const bool uses_checkpoints = block.partition_activations || block.cpu_checkpointing;
   const bool is_refused_anyway = block.contiguous_memory_optimization;
   if (!own.setting.number_checkpoints && uses_checkpoints && !is_refused_anyway && !runs.empty()) {
-    own.setting.number_checkpoints = count_blocks(runs);
+    own.setting.number_checkpoints = static_cast<std::int32_t>(count_blocks(runs));
     own.assumed =
         "your configuration leaves number_checkpoints to the training code; one block a checkpoint "
         "is assumed";

@@ -11,7 +11,7 @@ constexpr std::string_view alphabet =
 constexpr std::uint8_t no_letter = 255;
 
 // The value of each letter of the alphabet.
-constexpr std::array<std::uint8_t, 256> make_values() {
+constexpr std::array<std::uint8_t, 256> make_letter_values() {
   std::array<std::uint8_t, 256> values{};
   values.fill(no_letter);
   for (std::size_t i = 0; i < alphabet.size(); ++i) {
@@ -19,7 +19,7 @@ constexpr std::array<std::uint8_t, 256> make_values() {
   }
   return values;
 }
-constexpr std::array<std::uint8_t, 256> values = make_values();
+constexpr std::array<std::uint8_t, 256> letter_values = make_letter_values();
 }  // namespace
 
 std::string to_base64(const std::vector<std::uint8_t>& bytes) {
@@ -47,7 +47,7 @@ std::optional<std::vector<std::uint8_t>> from_base64(const std::string& text) {
     int padding = 0;
     for (std::size_t c = 0; c < 4; ++c) {
       const char letter = text[i + c];
-      const std::uint8_t value = values[static_cast<unsigned char>(letter)];
+      const std::uint8_t value = letter_values[static_cast<unsigned char>(letter)];
       const bool is_padding = letter == '=' && i + 4 == text.size() && c >= 2;
       if ((!is_padding && value == no_letter) || (padding > 0 && !is_padding)) {
         return std::nullopt;

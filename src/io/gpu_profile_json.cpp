@@ -6,8 +6,8 @@ namespace tidemark {
 
 namespace {
 
-constexpr const char* format_name = "tidemark.gpu_profile";
-constexpr std::int32_t newest_version = 1;
+constexpr const char* gpu_profile_format = "tidemark.gpu_profile";
+constexpr std::int32_t newest_gpu_profile_version = 1;
 constexpr Bytes most_memory = Bytes{1} << 43;  // half of the phantom's addresses
 
 // Calls `visit(name, field)` for every number of a profile that must be positive.
@@ -74,7 +74,7 @@ void check(const JsonCursor& root, const GpuProfile& profile) {
 
 GpuProfile parse_gpu_profile(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, newest_version);
+  check_format(path, document, gpu_profile_format, newest_gpu_profile_version);
   const JsonCursor root(path, document, "");
   GpuProfile profile;
   profile.name = root.at("name").string();
@@ -100,8 +100,8 @@ GpuProfile parse_gpu_profile(const std::string& path, const std::string& text) {
 
 std::string format_gpu_profile(const GpuProfile& profile) {
   OrderedJson json;
-  json["format"] = format_name;
-  json["schema_version"] = newest_version;
+  json["format"] = gpu_profile_format;
+  json["schema_version"] = newest_gpu_profile_version;
   json["name"] = profile.name;
   json["device_name"] = profile.device_name;
   json["compute_capability"] = std::to_string(profile.compute_capability.major) + "." +

@@ -7,13 +7,12 @@
 #include <optional>
 #include <string_view>
 
+#include "nesting.hpp"
 #include "tidemark/errors.hpp"
 
 namespace tidemark {
 
 namespace {
-
-constexpr int deepest_nesting = 200;
 
 bool is_punctuator(char c) { return std::string_view("{}[],:").find(c) != std::string_view::npos; }
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "nesting.hpp"
+
 namespace tidemark {
 
 namespace {
-
-// nlohmann's parser is iterative, but what is nested deeper than any file of ours is damage.
-constexpr int deepest_nesting = 200;
 
 std::string line_and_column(const std::string& text, std::size_t byte) {
   const std::size_t end = std::min(byte == 0 ? 0 : byte - 1, text.size());

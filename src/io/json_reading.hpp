@@ -24,6 +24,11 @@ namespace tidemark {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
+template <typename Value>
+[[nodiscard]] OrderedJson or_null(const std::optional<Value>& value) {
+  return value ? OrderedJson(*value) : OrderedJson(nullptr);
+}
+
 // A value of a document together with its place, for messages.
 class JsonCursor {
  public:

@@ -12,8 +12,7 @@ namespace tidemark {
 
 namespace {
 
-constexpr const char* format_name = "tidemark.machine";
-constexpr std::size_t device_kind_count = 4;
+constexpr const char* machine_format = "tidemark.machine";
 
 double read_positive(const JsonCursor& json) {
   const double value = json.number();
@@ -58,7 +57,7 @@ std::optional<TransferRates> find_transfer_rates(const JsonCursor& root, const c
 
 std::string format_machine(const MachineRates& rates) {
   OrderedJson json;
-  json["format"] = format_name;
+  json["format"] = machine_format;
   json["schema_version"] = MachineRates::schema_version;
   json["device"] = OrderedJson{{"kind", name(rates.kind)}, {"name", rates.name}};
   json["launch_seconds"] = rates.launch_seconds;
@@ -74,7 +73,7 @@ std::string format_machine(const MachineRates& rates) {
 
 MachineRates parse_machine(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, MachineRates::schema_version);
+  check_format(path, document, machine_format, MachineRates::schema_version);
   const JsonCursor root(path, document, "");
   MachineRates rates;
   const JsonCursor device = root.at("device");

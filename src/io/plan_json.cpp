@@ -9,21 +9,16 @@ namespace tidemark {
 
 namespace {
 
-constexpr const char* format_name = "tidemark.plan";
-constexpr std::int32_t newest_version = 1;
+constexpr const char* plan_format = "tidemark.plan";
+constexpr std::int32_t newest_plan_version = 1;
 constexpr std::size_t limit_count = 3;
-
-template <typename Value>
-OrderedJson or_null(const std::optional<Value>& value) {
-  return value ? OrderedJson(*value) : OrderedJson(nullptr);
-}
 
 }  // namespace
 
 std::string format_plan(const PlanFile& plan) {
   OrderedJson json;
-  json["format"] = format_name;
-  json["schema_version"] = newest_version;
+  json["format"] = plan_format;
+  json["schema_version"] = newest_plan_version;
   json["fingerprint"] = plan.fingerprint;
   json["planner"] = plan.planner;
   json["budget_bytes"] = or_null(plan.budget_bytes);
@@ -42,7 +37,7 @@ std::string format_plan(const PlanFile& plan) {
 
 PlanFile parse_plan(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, newest_version);
+  check_format(path, document, plan_format, newest_plan_version);
   const JsonCursor root(path, document, "");
   PlanFile plan;
   plan.fingerprint = root.at("fingerprint").string();

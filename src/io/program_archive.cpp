@@ -26,15 +26,15 @@ std::uint64_t little_endian_16(const unsigned char* bytes) {
   return static_cast<std::uint64_t>(bytes[0]) | static_cast<std::uint64_t>(bytes[1]) << 8;
 }
 
-struct Entry {
-  zip_uint64_t number = 0;
-  std::uint64_t bytes = 0;
-  bool is_stored = true;
-};
-
 }  // namespace
 
 struct ProgramArchive::Contents {
+  struct Entry {
+    zip_uint64_t number = 0;
+    std::uint64_t bytes = 0;
+    bool is_stored = true;
+  };
+
   std::string path;
   zip_t* zip = nullptr;
   std::map<std::string, Entry> entries;
@@ -207,7 +207,7 @@ bool ProgramArchive::has(const std::string& record) const {
 }
 
 std::string ProgramArchive::text(const std::string& record) const {
-  const Entry& entry = contents_->entry(record);
+  const Contents::Entry& entry = contents_->entry(record);
   if (entry.bytes > most_text_bytes)
     contents_->refuse(record, "is larger than a description can be");
   std::string text(static_cast<std::size_t>(entry.bytes), '\0');
@@ -224,7 +224,7 @@ std::string ProgramArchive::text(const std::string& record) const {
 }
 
 RecordRange ProgramArchive::range(const std::string& record) const {
-  const Entry& entry = contents_->entry(record);
+  const Contents::Entry& entry = contents_->entry(record);
   if (!entry.is_stored) {
     contents_->refuse(record,
                       "is compressed; weights must be stored as torch.export.save stores them");

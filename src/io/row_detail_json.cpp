@@ -9,8 +9,8 @@ namespace tidemark {
 
 namespace {
 
-constexpr const char* format_name = "tidemark.row";
-constexpr std::int32_t newest_version = 1;
+constexpr const char* row_format = "tidemark.row";
+constexpr std::int32_t newest_row_version = 1;
 
 OrderedJson timeline_to_json(const std::optional<MemoryTimeline>& timeline) {
   if (!timeline) return nullptr;
@@ -44,8 +44,8 @@ std::optional<MemoryTimeline> read_timeline(const JsonCursor& root, const char* 
 
 std::string format_row_detail(const RowDetail& detail) {
   OrderedJson json;
-  json["format"] = format_name;
-  json["schema_version"] = newest_version;
+  json["format"] = row_format;
+  json["schema_version"] = newest_row_version;
   json["fingerprint"] = detail.fingerprint;
   json["row"] = row_to_json(detail.row);
   json["schedule"] = schedule_to_json(detail.schedule);
@@ -56,7 +56,7 @@ std::string format_row_detail(const RowDetail& detail) {
 
 RowDetail parse_row_detail(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, newest_version);
+  check_format(path, document, row_format, newest_row_version);
   const JsonCursor root(path, document, "");
   return {.fingerprint = root.at("fingerprint").string(),
           .row = read_row(root.at("row")),

@@ -16,8 +16,7 @@ namespace {
 
 constexpr std::size_t role_count = 9;
 constexpr std::size_t phase_count = 3;
-constexpr std::size_t device_kind_count = 4;
-constexpr const char* format_name = "tidemark.step";
+constexpr const char* step_format = "tidemark.step";
 
 constexpr std::array<std::pair<const char*, double TransferRates::*>, 4> transfer_fields{
     {{"pinned_to_device", &TransferRates::pinned_to_device},
@@ -310,7 +309,7 @@ Provenance read_provenance(const JsonCursor& json) {
 }
 
 std::string format_step_trace(const StepTrace& trace) {
-  OrderedJson json{{"format", format_name},
+  OrderedJson json{{"format", step_format},
                    {"schema_version", StepTrace::schema_version},
                    {"device", to_json(trace.device)},
                    {"rank", trace.rank},
@@ -345,7 +344,7 @@ std::string format_step_trace(const StepTrace& trace) {
 
 StepTrace parse_step_trace(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, StepTrace::schema_version);
+  check_format(path, document, step_format, StepTrace::schema_version);
   const JsonCursor root(path, document, "");
   StepTrace trace;
   trace.device = read_device(root.at("device"));

@@ -12,13 +12,8 @@ namespace tidemark {
 
 namespace {
 
-constexpr const char* format_name = "tidemark.sweep";
+constexpr const char* sweep_format = "tidemark.sweep";
 constexpr std::array<std::string_view, 4> limit_names{"automatic", "live", "allocated", "reserved"};
-
-template <typename Value>
-OrderedJson or_null(const std::optional<Value>& value) {
-  return value ? OrderedJson(*value) : OrderedJson(nullptr);
-}
 
 std::optional<Bytes> find_bytes(const JsonCursor& json, const char* key) {
   const auto found = json.find(key);
@@ -212,7 +207,7 @@ SweepRow read_row(const JsonCursor& json) {
 
 std::string format_sweep(const Sweep& sweep) {
   OrderedJson json;
-  json["format"] = format_name;
+  json["format"] = sweep_format;
   json["schema_version"] = Sweep::schema_version;
   json["provenance"] = to_json(sweep.provenance);
   json["device"] = to_json(sweep.device);
@@ -234,7 +229,7 @@ std::string format_sweep(const Sweep& sweep) {
 
 Sweep parse_sweep(const std::string& path, const std::string& text) {
   const Json document = parse_document(path, text);
-  check_format(path, document, format_name, Sweep::schema_version);
+  check_format(path, document, sweep_format, Sweep::schema_version);
   const JsonCursor root(path, document, "");
   Sweep sweep;
   sweep.provenance = read_provenance(root.at("provenance"));

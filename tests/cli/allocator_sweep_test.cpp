@@ -2,12 +2,12 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
-#include <sstream>
 #include <string>
 
 #include "allocations.hpp"
 #include "block_chain.hpp"
 #include "command.hpp"
+#include "run_command.hpp"
 #include "temporary_folder.hpp"
 #include "tidemark/io.hpp"
 
@@ -15,20 +15,9 @@ namespace tidemark {
 namespace {
 
 using Catch::Matchers::Contains;
+using test::Outcome;
+using test::run;
 using test::TemporaryFolder;
-
-struct Outcome {
-  ExitCode code;
-  std::string out;
-  std::string err;
-};
-
-Outcome run(const Arguments& arguments) {
-  std::ostringstream out;
-  std::ostringstream err;
-  const ExitCode code = run_command_line(arguments, {.out = out, .err = err});
-  return {code, out.str(), err.str()};
-}
 
 // Storages of 1 to 10 MB.
 StepTrace gpu_trace() {

@@ -1,10 +1,10 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 
 #include "block_chain.hpp"
 #include "command.hpp"
+#include "run_command.hpp"
 #include "temporary_folder.hpp"
 #include "tidemark/config.hpp"
 #include "tidemark/export.hpp"
@@ -14,20 +14,9 @@ namespace tidemark {
 namespace {
 
 using test::BlockChain;
+using test::Outcome;
+using test::run;
 using test::TemporaryFolder;
-
-struct Outcome {
-  ExitCode code;
-  std::string out;
-  std::string err;
-};
-
-Outcome run(const Arguments& arguments) {
-  std::ostringstream out;
-  std::ostringstream err;
-  const ExitCode code = run_command_line(arguments, {.out = out, .err = err});
-  return {code, out.str(), err.str()};
-}
 
 // Six blocks, swept with both methods and every storage of checkpoints.
 class SweptChain {

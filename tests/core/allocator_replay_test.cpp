@@ -6,19 +6,16 @@
 
 #include "allocations.hpp"
 #include "block_chain.hpp"
+#include "scheduled.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/setting.hpp"
 
 namespace tidemark {
 namespace {
 
+using test::scheduled;
+
 using Catch::Matchers::Contains;
-
-constexpr Bytes mebibyte = 1024 * 1024;
-
-Schedule scheduled(const StepTrace& trace, const Setting& setting) {
-  return std::get<BuiltSchedule>(build_schedule(trace, find_blocks(trace), setting)).schedule;
-}
 
 StepTrace small_chain(int blocks) {
   StepTrace trace = test::BlockChain(blocks).trace();

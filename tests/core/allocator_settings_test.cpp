@@ -9,8 +9,6 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-constexpr Bytes mebibyte = 1024 * 1024;
-
 TEST_CASE("the settings' syntax is PYTORCH_ALLOC_CONF's", "[allocator_settings]") {
   CHECK(parse_allocator_settings("") == AllocatorSettings{});
   const AllocatorSettings settings = parse_allocator_settings(

@@ -9,9 +9,6 @@
 namespace tidemark {
 namespace {
 
-constexpr Bytes kibibyte = 1024;
-constexpr Bytes mebibyte = 1024 * kibibyte;
-
 CachingAllocator endless(const AllocatorSettings& settings = {}) { return {settings, {}}; }
 
 BlockId take(CachingAllocator& allocator, Bytes bytes, std::int32_t stream = 0) {

@@ -13,8 +13,6 @@ using Catch::Matchers::Contains;
 using Catch::Matchers::EndsWith;
 using Catch::Matchers::StartsWith;
 
-constexpr Bytes mebibyte = 1024 * 1024;
-
 SweepRow row(std::optional<std::int32_t> checkpoints, Bytes peak, std::optional<double> seconds) {
   SweepRow row;
   row.setting.number_checkpoints = checkpoints;

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "block_chain.hpp"
+#include "scheduled.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/setting.hpp"
 #include "tidemark/sweep.hpp"
@@ -12,11 +13,9 @@
 namespace tidemark {
 namespace {
 
-using test::BlockChain;
+using test::scheduled;
 
-Schedule scheduled(const StepTrace& trace, const Setting& setting) {
-  return std::get<BuiltSchedule>(build_schedule(trace, find_blocks(trace), setting)).schedule;
-}
+using test::BlockChain;
 
 // The level of every step, summed up anew from what is alive: slow, and sharing nothing.
 std::vector<Bytes> levels_by_brute_force(const StepTrace& trace, const Schedule& schedule) {

@@ -22,14 +22,14 @@ TensorView view_of(int storage, std::vector<std::int64_t> sizes,
 }
 
 // An operator that reads every tensor argument and creates its result, unless told otherwise.
-struct Case {
+struct TimedCall {
   std::string name;
   std::vector<CallValue> arguments;
   std::vector<TensorView> results;
   std::vector<StorageId> writes;
 };
 
-Op op_of(const Case& given) {
+Op op_of(const TimedCall& given) {
   Op op;
   op.name = given.name;
   op.writes = given.writes;
@@ -46,7 +46,7 @@ Op op_of(const Case& given) {
   return op;
 }
 
-OpWork work(const Case& given) { return work_of(StepTrace{}, op_of(given)); }
+OpWork work(const TimedCall& given) { return work_of(StepTrace{}, op_of(given)); }
 
 CallValue none() { return {NullValue{}}; }
 CallValue flag(bool value) { return {value}; }
@@ -195,7 +195,7 @@ MachineRates simple_rates() {
 }
 
 TEST_CASE("the longest of launching, moving and computing counts", "[time_model]") {
-  const auto nanoseconds = [](const Case& given) {
+  const auto nanoseconds = [](const TimedCall& given) {
     return modelled_duration(StepTrace{}, op_of(given), simple_rates()).count();
   };
   CHECK(nanoseconds({"aten::relu", {{view_of(0, {10})}}, {view_of(1, {10})}, {}}) == 1000);

@@ -4,18 +4,15 @@
 #include "mutations.hpp"
 #include "one_sentence.hpp"
 #include "pt2_archive.hpp"
+#include "replaced.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
 namespace {
 
-using namespace test;
+using test::replaced;
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const std::size_t at = text.find(from);
-  REQUIRE(at != std::string::npos);
-  return text.replace(at, from.size(), to);
-}
+using namespace test;
 
 Program with_model(const std::string& model_json) {
   return parse_program("m.pt2", archive_with(model_json, linear_weights_json()));

@@ -4,12 +4,15 @@
 
 #include "base64.hpp"
 #include "one_sentence.hpp"
+#include "replaced.hpp"
 #include "sample_sweep.hpp"
 #include "structural_damage.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
 namespace {
+
+using test::replaced;
 
 using Catch::Matchers::StartsWith;
 using test::succeeds_or_says_why;
@@ -62,12 +65,6 @@ RowDetail sample_detail() {
                                     .allocated_bytes = {512, 512, 1024},
                                     .reserved_bytes = {2048, 2048, 2048}};
   return detail;
-}
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const std::size_t at = text.find(from);
-  REQUIRE(at != std::string::npos);
-  return text.replace(at, from.size(), to);
 }
 
 TEST_CASE("all six kinds of step survive writing and reading", "[row_detail_json]") {

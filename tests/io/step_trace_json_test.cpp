@@ -10,22 +10,19 @@
 
 #include "one_sentence.hpp"
 #include "random_trace.hpp"
+#include "replaced.hpp"
 #include "structural_damage.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
 namespace {
 
+using test::replaced;
+
 using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
 using test::RandomTrace;
 using test::succeeds_or_says_why;
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const std::size_t at = text.find(from);
-  REQUIRE(at != std::string::npos);
-  return text.replace(at, from.size(), to);
-}
 
 // Everything that is optional left out.
 StepTrace smallest_trace() {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "one_sentence.hpp"
+#include "replaced.hpp"
 #include "sample_sweep.hpp"
 #include "structural_damage.hpp"
 #include "tidemark/io.hpp"
@@ -10,16 +11,12 @@
 namespace tidemark {
 namespace {
 
+using test::replaced;
+
 using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
 using test::sample_sweep;
 using test::succeeds_or_says_why;
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const std::size_t at = text.find(from);
-  REQUIRE(at != std::string::npos);
-  return text.replace(at, from.size(), to);
-}
 
 Sweep sweep_with(const SweepRow& row) {
   Sweep sweep;

@@ -36,7 +36,7 @@ RowDetail sample_row() {
   return detail;
 }
 
-Sweep sample_sweep() {
+Sweep sweep_of_two_rows() {
   Sweep sweep;
   sweep.fingerprint = "0123";
   sweep.budget_bytes = 1000;
@@ -56,18 +56,18 @@ TEST_CASE("a row with its schedule is equal after writing and reading", "[sweep]
 }
 
 TEST_CASE("a sweep is equal after writing and reading", "[sweep]") {
-  const Sweep sweep = sample_sweep();
+  const Sweep sweep = sweep_of_two_rows();
   CHECK(parse_sweep("s.json", format_sweep(sweep)) == sweep);
 }
 
 TEST_CASE("fields that do not apply are null, never zero", "[sweep]") {
-  const std::string text = format_sweep(sample_sweep());
+  const std::string text = format_sweep(sweep_of_two_rows());
   CHECK_THAT(text, Catch::Contains("\"allocated_peak_bytes\": null"));
   CHECK_THAT(text, Catch::Contains("\"measured\": null"));
 }
 
 TEST_CASE("broken sweeps and rows are refused in one sentence", "[sweep][mutation]") {
-  const std::string sweep = format_sweep(sample_sweep());
+  const std::string sweep = format_sweep(sweep_of_two_rows());
   const std::string row = format_row_detail(sample_row());
   int refused = 0;
   for (unsigned n = 0; n < 1000; ++n) {

@@ -17,7 +17,7 @@
 namespace tidemark {
 namespace {
 
-using nlohmann::json;
+using Json = nlohmann::json;
 using test::BlockChain;
 using test::KeptSweep;
 using test::TemporaryFolder;
@@ -51,7 +51,7 @@ std::string dom_of(const std::string& page, const std::string& options) {
 
 // Runs `probe` in the page, which fills `result`, and gives that; `errors` is everything that was
 // thrown or written to the console as an error or a warning.
-json in_browser(std::string page, const std::string& probe, const std::string& options = "") {
+Json in_browser(std::string page, const std::string& probe, const std::string& options = "") {
   page.insert(page.find("<head>") + 6,
               "<script>window.found = []; window.onerror = (m) => { found.push(String(m)); };\n"
               "console.error = console.warn = (...m) => { found.push(m.join(' ')); };</script>");
@@ -76,7 +76,7 @@ json in_browser(std::string page, const std::string& probe, const std::string& o
     text += static_cast<char>(std::stoi(dom.substr(at + 1, 2), nullptr, 16));
     at += 2;
   }
-  return json::parse(text);
+  return Json::parse(text);
 }
 
 const char* const click_through = R"js(
@@ -129,8 +129,8 @@ TEST_CASE("a click on a row changes the timeline, and nothing goes wrong", "[bro
   const std::string page = page_of(kept);
   for (const char* size : {"--window-size=1200,900", "--window-size=390,800"}) {
     CAPTURE(size);
-    const json result = in_browser(page, click_through, size);
-    CHECK(result["errors"] == json::array());
+    const Json result = in_browser(page, click_through, size);
+    CHECK(result["errors"] == Json::array());
     CHECK(result["loaded"] == 0);
     CHECK(result["rows"] == kept.sweep().rows.size());
     for (std::size_t i = 0; i < 3; ++i) {
@@ -162,13 +162,13 @@ for (const line of [...document.querySelectorAll('#rows tbody tr')]) line.click(
 result.status = document.getElementById('chosen-peak').textContent;
 result.title = document.title;
 )js";
-  const json strange = in_browser(page_of(SweepOnly(sweep)), choose_all);
-  CHECK(strange["errors"] == json::array());
+  const Json strange = in_browser(page_of(SweepOnly(sweep)), choose_all);
+  CHECK(strange["errors"] == Json::array());
   CHECK(strange["title"] == "Tidemark: script>y");  // the name is a path's last part
   CHECK(strange["status"] == "failed");
-  CHECK(in_browser(page_of(SweepOnly(Sweep{})), "")["errors"] == json::array());
+  CHECK(in_browser(page_of(SweepOnly(Sweep{})), "")["errors"] == Json::array());
   CHECK(in_browser(page_of(SweepOnly(test::sample_sweep_without_times())), choose_all)["errors"] ==
-        json::array());
+        Json::array());
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace tidemark {
 namespace {
 
-using nlohmann::json;
+using Json = nlohmann::json;
 using test::BlockChain;
 using test::KeptSweep;
 
@@ -66,7 +66,7 @@ TEST_CASE("the page's numbers are the sweep's, and text cannot leave its element
   sweep.notes.emplace_back("<img src=x onerror=alert(1)>");
   const std::string text = page_data(SweepOnly(sweep));
   CHECK(text.find('<') == std::string::npos);
-  const json page = json::parse(text);
+  const Json page = Json::parse(text);
   REQUIRE(page["rows"].size() == sweep.rows.size());
   CHECK(page["budget"] == *sweep.budget_bytes);
   CHECK(page["rows"][2]["peak"] == sweep.rows[2].measured->figures.live_peak_bytes);
@@ -74,16 +74,16 @@ TEST_CASE("the page's numbers are the sweep's, and text cannot leave its element
   CHECK(page["rows"][1]["status"] == "out of memory: 384 MiB were asked for and 100 MiB were free");
   CHECK(page["rows"][4]["peak"].is_null());
   CHECK(page["rows"][0]["detail"].is_null());
-  for (const json& row : page["rows"]) CHECK(row["keys"].size() == row["cells"].size());
+  for (const Json& row : page["rows"]) CHECK(row["keys"].size() == row["cells"].size());
 }
 
 TEST_CASE("a sweep without rows, times or a fitting row still makes a page", "[page]") {
   Sweep nothing;
-  CHECK(json::parse(page_data(SweepOnly(nothing)))["headline"][0][0] == "No setting was tried.");
+  CHECK(Json::parse(page_data(SweepOnly(nothing)))["headline"][0][0] == "No setting was tried.");
   Sweep tight = test::sample_sweep();
   tight.budget_bytes = 1;
   recommend(tight);
-  const json page = json::parse(page_data(SweepOnly(tight)));
+  const Json page = Json::parse(page_data(SweepOnly(tight)));
   CHECK(page["headline"][0][0] == "Nothing fits");
   CHECK(page["written"].is_null());
   CHECK_FALSE(page["reason"].get<std::string>().empty());

@@ -9,16 +9,14 @@
 
 namespace tidemark::test {
 
-inline constexpr Bytes sample_mebibyte = 1024 * 1024;
-
 // Static memory of 256 MiB and one other term, in MiB, that make the peak.
 inline StepFigures sample_figures(Bytes rest, Term term, std::optional<double> step,
                                   std::optional<double> recompute) {
   StepFigures figures;
-  figures.static_bytes = 256 * sample_mebibyte;
-  figures.live_peak_bytes = figures.static_bytes + rest * sample_mebibyte;
+  figures.static_bytes = 256 * mebibyte;
+  figures.live_peak_bytes = figures.static_bytes + rest * mebibyte;
   figures.peak_breakdown[static_cast<std::size_t>(Term::static_memory)] = figures.static_bytes;
-  figures.peak_breakdown[static_cast<std::size_t>(term)] = rest * sample_mebibyte;
+  figures.peak_breakdown[static_cast<std::size_t>(term)] = rest * mebibyte;
   figures.peak_term = term;
   figures.peak_op = OpId{17};
   figures.step_seconds = step;
@@ -71,9 +69,9 @@ inline SweepRow sample_yours() {
 inline SweepRow sample_offloaded() {
   SweepRow row = sample_row(4, sample_figures(128, Term::recomputed_segment, 0.145, 0.025));
   row.setting.cpu_checkpointing = CpuCheckpointing::blocking;
-  row.predicted->host_peak_bytes = 96 * sample_mebibyte;
-  row.predicted->pinned_reserved_bytes = 128 * sample_mebibyte;
-  row.predicted->transfer_bytes = 192 * sample_mebibyte;
+  row.predicted->host_peak_bytes = 96 * mebibyte;
+  row.predicted->pinned_reserved_bytes = 128 * mebibyte;
+  row.predicted->transfer_bytes = 192 * mebibyte;
   row.predicted->transfer_seconds = 0.0175;
   row.notes = {"batch norm's statistics are written twice, as the framework does",
                "a note with a | pipe, a \"quote\" and a\nline break"};
@@ -108,7 +106,7 @@ inline Sweep sample_sweep() {
                   .threads = 2,
                   .copy_bytes_per_second = 1.5e10};
   sweep.fingerprint = "0123456789abcdef0123456789abcdef";
-  sweep.budget_bytes = 512 * sample_mebibyte;
+  sweep.budget_bytes = 512 * mebibyte;
   sweep.rows = {sample_plain_row(), sample_out_of_memory(), sample_yours(),
                 sample_offloaded(), sample_invalid(),       sample_refusal(Status::failed, "")};
   sweep.rows.back().setting.number_checkpoints = 12;
