@@ -10,6 +10,7 @@
 
 #include "tidemark/allocator.hpp"
 #include "tidemark/errors.hpp"
+#include "tidemark/one_line.hpp"
 
 namespace tidemark {
 
@@ -54,7 +55,8 @@ class SettingsParser {
 
  private:
   [[noreturn]] void fail(const std::string& problem) const {
-    throw UsageError("the allocator settings '" + text_ + "' are refused by torch: " + problem);
+    throw UsageError(
+        one_line("the allocator settings '" + text_ + "' are refused by torch: " + problem));
   }
 
   const std::string& next(const char* wanted) {

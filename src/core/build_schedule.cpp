@@ -345,8 +345,8 @@ void ScheduleBuilder::save_state(std::size_t segment) {
 InstanceId ScheduleBuilder::allocate_recomputation_workspace() {
   const auto multiplies = [&](const SegmentFacts& facts) {
     if (trigger(facts) == no_op) return false;
-    const auto begin = trace_.ops.begin() + index(facts.segment.first);
-    const auto end = trace_.ops.begin() + index(facts.segment.last) + 1;
+    const Op* begin = &trace_.ops[index(facts.segment.first)];
+    const Op* end = &trace_.ops[index(facts.segment.last)] + 1;
     return std::any_of(begin, end, [](const Op& op) {
       return op.name == "aten::addmm" || op.name == "aten::_addmm_activation";
     });

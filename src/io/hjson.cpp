@@ -9,6 +9,7 @@
 
 #include "nesting.hpp"
 #include "tidemark/errors.hpp"
+#include "tidemark/one_line.hpp"
 
 namespace tidemark {
 
@@ -105,7 +106,7 @@ class HjsonParser {
     const std::size_t newline = end == 0 ? std::string::npos : text_.rfind('\n', end - 1);
     const std::size_t column = newline == std::string::npos ? end + 1 : end - newline;
     throw InputError(file_, "line " + std::to_string(line) + ", column " + std::to_string(column),
-                     problem);
+                     one_line(problem));
   }
 
   [[nodiscard]] char peek(std::size_t ahead = 0) const {
@@ -190,10 +191,10 @@ HjsonObject HjsonParser::parse_members(bool has_braces, int depth) {
     HjsonMember member;
     member.key = parse_key(member.key_range);
     skip_space();
-    if (peek() != ':') fail("a ':' must follow the key '" + member.key.substr(0, 40) + "'", at_);
+    if (peek() != ':') fail("a ':' must follow the key '" + beginning(member.key) + "'", at_);
     ++at_;
     if (find_member(object, member.key) != nullptr) {
-      fail("Duplicate keys in DeepSpeed config: ['" + member.key.substr(0, 40) + "']; remove one",
+      fail("Duplicate keys in DeepSpeed config: ['" + beginning(member.key) + "']; remove one",
            member.key_range.begin);
     }
     member.value = parse_value(depth + 1);

@@ -18,9 +18,6 @@ std::string line_and_column(const std::string& text, std::size_t byte) {
   return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column);
 }
 
-// Not a character that would end the line or drive a terminal.
-bool is_plain(char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; }
-
 void check_format_name(const std::string& file, const Json& document, const std::string& format) {
   const bool names_a_format =
       document.is_object() && document.contains("format") && document["format"].is_string();
@@ -35,21 +32,6 @@ void check_format_name(const std::string& file, const Json& document, const std:
 }
 
 }  // namespace
-
-std::string one_line(const std::string& text) {
-  std::string line = text;
-  std::replace_if(
-      line.begin(), line.end(), [](char c) { return !is_plain(c); }, '?');
-  return line;
-}
-
-std::string beginning(const std::string& text) {
-  std::size_t length = std::min<std::size_t>(text.size(), 40);
-  while (length < text.size() && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) {
-    --length;
-  }
-  return text.substr(0, length);
-}
 
 Json parse_document(const std::string& file, const std::string& text) {
   try {

@@ -12,14 +12,10 @@
 #include <vector>
 
 #include "tidemark/errors.hpp"
+#include "tidemark/one_line.hpp"
 #include "tidemark/units.hpp"
 
 namespace tidemark {
-
-// Text from a file, fit for a message: control characters become question marks.
-[[nodiscard]] std::string one_line(const std::string& text);
-// Its first 40 bytes or so, never half a character.
-[[nodiscard]] std::string beginning(const std::string& text);
 
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;

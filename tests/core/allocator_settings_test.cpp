@@ -70,5 +70,14 @@ TEST_CASE("written settings are read as the same", "[allocator_settings]") {
   }
 }
 
+TEST_CASE("settings that hold a line break are refused in one line", "[allocator_settings]") {
+  try {
+    (void)parse_allocator_settings("no\nkey:20");
+    FAIL("a key with a line break was read");
+  } catch (const UsageError& error) {
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -1,16 +1,14 @@
-// The .pt2 reader: any bytes are read or refused with an InputError; nothing else.
+// The .pt2 reader, and what `inspect` says of what was read.
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
-#include "tidemark/errors.hpp"
+#include "refusal.hpp"
 #include "tidemark/io.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string bytes(reinterpret_cast<const char*>(data), size);
-  try {
-    (void)tidemark::check_program(tidemark::parse_program("f.pt2", bytes));
-  } catch (const tidemark::InputError&) {
-  }
+  using namespace tidemark;
+  const std::string text(data, data + size);
+  fuzz::use_or_refuse([&] { (void)check_program(parse_program("input", text)); });
   return 0;
 }

@@ -52,6 +52,15 @@ TEST_CASE("duplicate keys are refused as DeepSpeed refuses them", "[config]") {
       Catch::Contains("Duplicate keys in DeepSpeed config: ['a']") && Catch::Contains("line 1"));
 }
 
+TEST_CASE("a key that holds a line break stands in a message of one line", "[config]") {
+  try {
+    (void)parse_config("c.json", "{'a\nb' 1}");
+    FAIL("a key without a colon was read");
+  } catch (const InputError& error) {
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+  }
+}
+
 TEST_CASE("values of another type are taken by Python's truth", "[config]") {
   const auto flag = [](const std::string& value) {
     return read_block(R"({"activation_checkpointing": {"profile": )" + value + "\n}}").profile;

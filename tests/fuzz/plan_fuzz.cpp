@@ -1,0 +1,17 @@
+// A plan that was read is written and read again.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "refusal.hpp"
+#include "tidemark/io.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace tidemark;
+  const std::string text(data, data + size);
+  fuzz::use_or_refuse([&] {
+    const PlanFile plan = parse_plan("input", text);
+    fuzz::require(parse_plan("input", format_plan(plan)) == plan);
+  });
+  return 0;
+}
