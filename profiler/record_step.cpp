@@ -12,6 +12,7 @@
 
 #include "eager_step.hpp"
 #include "interpreter.hpp"
+#include "no_grad_forward.hpp"
 #include "recorder.hpp"
 #include "step_values.hpp"
 #include "tidemark/errors.hpp"
@@ -189,6 +190,10 @@ EagerResult record_eager(Backend& backend, const TraceDevice& device, const Prog
   recorded.trace.provenance.host = device.name;
   if (backend.computes()) note_gradients(step, recorded);
   step.reset();
+  if (auto note = describe_no_grad_forward(backend, step, statics_with_workspaces(backend, step),
+                                           recorded.trace)) {
+    recorded.notes.push_back(*std::move(note));
+  }
   result.initial_values = step.take_initial_values();
   return result;
 }
@@ -211,9 +216,9 @@ RecordedStep record_step(Backend& backend, const TraceDevice& device, const Prog
   compare_replay(eager.gradients, eager.names, execution, recorded);
   if (!eager.is_deterministic) {
     recorded.replay = GradientVerdict::not_comparable;
-    recorded.notes = {
+    recorded.notes.emplace_back(
         "two steps of PyTorch itself give different gradients (some kernels add in the order in "
-        "which threads arrive); with --threads 1 they are comparable"};
+        "which threads arrive); with --threads 1 they are comparable");
   }
   time_replays(execution, options.timing_replays, recorded.trace);
   return recorded;
