@@ -32,7 +32,9 @@ class EagerStep {
 
   // Values and gradients as before the step; the generators as torch.manual_seed leaves them.
   void reset();
-  [[nodiscard]] Interpreter::Result forward() { return interpreter_.run(options_.loss); }
+  [[nodiscard]] Interpreter::Result forward(Gradients gradients = Gradients::on) {
+    return interpreter_.run(options_.loss, gradients);
+  }
   // Throws InputError where there is nothing to differentiate.
   static void check_loss(const at::Tensor& loss);
   void optimize();

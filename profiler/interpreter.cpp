@@ -137,9 +137,9 @@ class Interpreter::Implementation {
   }
   [[nodiscard]] const Node* current_node() const { return current_; }
 
-  Result run(const std::optional<std::string>& loss) {
+  Result run(const std::optional<std::string>& loss, Gradients gradients) {
     const std::size_t loss_at = choose_loss(loss);
-    const at::AutoGradMode grad(true);
+    const at::AutoGradMode grad(gradients == Gradients::on);
     Frame outputs = run_graph(compiled_, values_.inputs);
     Result result;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -299,8 +299,8 @@ const std::vector<NamedTensor>& Interpreter::static_tensors() const {
   return implementation_->static_tensors();
 }
 
-Interpreter::Result Interpreter::run(const std::optional<std::string>& loss) {
-  return implementation_->run(loss);
+Interpreter::Result Interpreter::run(const std::optional<std::string>& loss, Gradients gradients) {
+  return implementation_->run(loss, gradients);
 }
 
 const Node* Interpreter::current_node() const { return implementation_->current_node(); }

@@ -20,6 +20,9 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
+// Whether autograd is on where the program itself does not say so.
+enum class Gradients : std::uint8_t { off, on };
+
 class Interpreter {
  public:
   // Creates every static tensor on `device`: stored values copied, missing ones made from `seed`;
@@ -41,7 +44,8 @@ class Interpreter {
   };
   // Every value is dropped at its last use. `loss` as in RecordOptions. Throws DeviceError naming
   // node, target and source line where an operator fails.
-  [[nodiscard]] Result run(const std::optional<std::string>& loss);
+  [[nodiscard]] Result run(const std::optional<std::string>& loss,
+                           Gradients gradients = Gradients::on);
 
   // The innermost node that runs now; nullptr outside run().
   [[nodiscard]] const Node* current_node() const;

@@ -1,7 +1,5 @@
 #include "no_grad_forward.hpp"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 #include <cstdlib>
 
@@ -11,10 +9,9 @@ namespace {
 
 StepTrace record_no_grad(Backend& backend, EagerStep& step,
                          const std::vector<StaticTensor>& statics) {
-  const at::NoGradGuard no_grad;
   step.reset();
   StepRecorder recorder(backend, statics, [&] { return step.current_node(); });
-  Interpreter::Result result = step.forward();
+  Interpreter::Result result = step.forward(Gradients::off);
   recorder.mark_loss(result.loss);
   result = {};
   return recorder.finish();

@@ -218,8 +218,10 @@ std::string ProgramArchive::text(const std::string& record) const {
     if (count <= 0) break;
     done += static_cast<std::size_t>(count);
   }
-  const bool is_whole = file != nullptr && done == text.size() && zip_fclose(file) == 0;
-  if (!is_whole) contents_->refuse(record, "is damaged; write or copy the file again");
+  // Closing compares the checksum, and must come to pass in any case.
+  const bool is_closed = file != nullptr && zip_fclose(file) == 0;
+  if (!is_closed || done != text.size())
+    contents_->refuse(record, "is damaged; write or copy the file again");
   return text;
 }
 
