@@ -1,6 +1,8 @@
 // Segments of equally many blocks, PyTorch's non-reentrant form: every grouping there is.
-#include <variant>
+#include <optional>
+#include <utility>
 
+#include "grouped_blocks.hpp"
 #include "strategies.hpp"
 
 namespace tidemark {
@@ -13,15 +15,12 @@ class EveryNBlocks final : public Planner {
   [[nodiscard]] std::string_view description() const override {
     return "segments of equally many blocks";
   }
+  [[nodiscard]] Granularity granularity() const override { return Granularity::block; }
   [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {
     Proposal proposal;
     for (const std::int32_t k : distinct_checkpoint_counts(request.runs)) {
-      Setting setting;
-      setting.number_checkpoints = k;
-      setting.method = Method::non_reentrant;
-      auto built = build_schedule(trace, request.runs, setting);
-      if (auto* valid = std::get_if<BuiltSchedule>(&built)) {
-        proposal.schedules.push_back(std::move(valid->schedule));
+      if (auto schedule = grouped_blocks(trace, request, k)) {
+        proposal.schedules.push_back(std::move(*schedule));
       }
     }
     return proposal;

@@ -11,6 +11,7 @@ class KeepAll final : public Planner {
  public:
   [[nodiscard]] std::string_view name() const override { return "keep-all"; }
   [[nodiscard]] std::string_view description() const override { return "no checkpointing"; }
+  [[nodiscard]] Granularity granularity() const override { return Granularity::block; }
   [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {
     auto built = build_schedule(trace, request.runs, Setting{});
     Proposal proposal;

@@ -36,6 +36,11 @@ std::pair<double, Bytes> order(const Prediction& prediction, Limit limit) {
 
 PlanOutcome run_planner(const Planner& planner, const StepTrace& trace,
                         const PlanRequest& request) {
+  if (request.granularity == Granularity::block && planner.granularity() == Granularity::op) {
+    throw UsageError("planner " + std::string(planner.name()) +
+                     " decides about single operators, not whole blocks; use --granularity op, or "
+                     "--planner tide");
+  }
   Proposal proposal = planner.plan(trace, request);
   std::optional<Plan> best;
   std::optional<BoundPeak> smallest;

@@ -1,9 +1,11 @@
 // The project's own planner: single operators, held or made again as often as useful.
 //
-// Budgets lie on a fixed ladder. Going up from the smallest, each rung starts from the plan of the
-// rung below, from the cheapest residents at the most crowded moment (a minimum cut), and from
-// other planners' plans; the best is filled up and improved by large-neighbourhood search. A larger
-// budget passes the same rungs and some more, so that its plan is never slower.
+// Budgets lie on a fixed ladder. Going up from the smallest that can be reached, each rung starts
+// from the plan of the rung below, from the cheapest residents at the most crowded moment (a
+// minimum cut), and from the fastest of the other planners' plans that fits; the best is filled up
+// and improved by large-neighbourhood search. Other planners propose the same plans whatever the
+// budget. So a larger budget passes the same rungs and some more, and chooses among the same plans
+// of others and some more: its plan is never slower.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -12,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "budget_ladder.hpp"
 #include "strategies.hpp"
 #include "tide/crowded_moments.hpp"
 #include "tide/resident_cut.hpp"
@@ -28,17 +31,12 @@ using tide::Retention;
 using tide::Search;
 using tide::StepGraph;
 
-constexpr int rungs = 40;
+constexpr int tide_rungs = 40;
 // Every so many rungs the search starts afresh and works harder.
 constexpr int rungs_per_landing = 4;
 constexpr tide::Position most_operators_to_repeat_for_each_use = 4000;
 constexpr std::int64_t work_per_operator = 20;
 constexpr std::int64_t landing_work_per_operator = 80;
-
-Prediction keep_all(const StepTrace& trace) {
-  auto built = build_schedule(trace, {}, Setting{});
-  return simulate(trace, std::get<BuiltSchedule>(built).schedule);
-}
 
 class Climb {
  public:
@@ -47,10 +45,8 @@ class Climb {
         request_(request),
         graph_(trace),
         everything_(graph_),
-        search_(graph_, request.should_stop) {
-    const Bytes highest = keep_all(trace).figures.live_peak_bytes;
-    range_ = std::max<Bytes>(highest - graph_.static_bytes(), rungs);
-  }
+        search_(graph_, request.should_stop),
+        rungs_(budget_ladder(trace, tide_rungs)) {}
 
   [[nodiscard]] Proposal plan() {
     const bool fits = !request_.budget_bytes || everything_.peak() <= *request_.budget_bytes;
@@ -63,10 +59,9 @@ class Climb {
     if (request_.should_stop) at_once = Climb(trace_, request_).plan_at_once(budget);
     note_others();
     climb(budget);
-    if (!best_ && !search_.is_stopped()) reach(budget);
-    start_from_others(budget);
     if (search_.is_stopped() && at_once) proposal_.schedules.push_back(std::move(*at_once));
     if (best_) add(*best_);
+    add_fastest_other(budget);
     if (proposal_.schedules.empty() && smallest_) add(*smallest_);
     proposal_.truncated = search_.is_stopped();
     return std::move(proposal_);
@@ -80,39 +75,64 @@ class Climb {
   }
 
  private:
-  [[nodiscard]] Bytes rung(int number) const {
-    return graph_.static_bytes() + range_ / rungs * number;
-  }
+  // Another planner's answer.
+  struct Other {
+    Schedule schedule;
+    StepFigures figures;
+  };
+  // A plan, and the budget that it was made for.
+  struct Rung {
+    Bytes budget = 0;
+    std::unique_ptr<Retention> plan;
+  };
 
   void add(const Retention& plan) {
     proposal_.schedules.push_back(tide::write_schedule(plan, request_.runs));
   }
 
-  // The other planners' schedules: the fastest within the budget is one of the answers.
   void note_others() {
-    std::optional<std::pair<double, Bytes>> best;
-    Schedule best_other;
+    PlanRequest any_budget = request_;
+    any_budget.budget_bytes.reset();
     for (const Planner* planner : planners()) {
       if (planner == &tide_planner()) continue;
-      for (Schedule& schedule : planner->plan(trace_, request_).schedules) {
+      for (Schedule& schedule : planner->plan(trace_, any_budget).schedules) {
         if (search_.is_stopped()) return;
-        const StepFigures figures = simulate(trace_, schedule).figures;
-        if (std::unique_ptr<Retention> plan = search_.from_schedule(schedule)) {
-          others_.push_back(std::move(plan));
-        }
-        const std::optional<Bytes> peak = peak_bytes(figures, request_.limit);
-        const bool fits = peak && *peak <= *request_.budget_bytes &&
-                          figures.host_peak_bytes <= request_.host_budget_bytes;
-        const std::pair order(figures.step_seconds.value_or(0), peak.value_or(0));
-        if (!fits || (best && *best <= order)) continue;
-        best = order;
-        best_other = std::move(schedule);
+        StepFigures figures = simulate(trace_, schedule).figures;
+        others_.push_back({.schedule = std::move(schedule), .figures = std::move(figures)});
       }
     }
-    if (best) proposal_.schedules.push_back(std::move(best_other));
   }
 
-  void keep_better(std::unique_ptr<Retention>& best, std::unique_ptr<Retention> plan) const {
+  // The fastest within so many bytes of that peak, the smaller of two.
+  [[nodiscard]] Other* fastest_other(Bytes budget, Limit limit) {
+    Other* fastest = nullptr;
+    const auto order = [&](const Other& other) {
+      return std::pair(other.figures.step_seconds.value_or(0), *peak_bytes(other.figures, limit));
+    };
+    for (Other& other : others_) {
+      const std::optional<Bytes> peak = peak_bytes(other.figures, limit);
+      if (!peak || *peak > budget) continue;
+      if (other.figures.host_peak_bytes > request_.host_budget_bytes) continue;
+      if (fastest == nullptr || order(other) < order(*fastest)) fastest = &other;
+    }
+    return fastest;
+  }
+
+  void add_fastest_other(Bytes budget) {
+    Other* other = fastest_other(budget, request_.limit);
+    if (other != nullptr) proposal_.schedules.push_back(std::move(other->schedule));
+  }
+
+  // As a plan of ours, if that may be faster than the best so far.
+  void start_from_other(Bytes budget) {
+    const Other* other = fastest_other(budget, Limit::live);
+    if (other == nullptr || search_.is_stopped()) return;
+    std::unique_ptr<Retention> plan = search_.from_schedule(other->schedule);
+    if (plan && plan->peak() <= budget) keep_better(best_, std::move(plan));
+  }
+
+  static void keep_better(std::unique_ptr<Retention>& best, std::unique_ptr<Retention> plan) {
+    if (!plan) return;
     if (!best || plan->repeated_nanoseconds() < best->repeated_nanoseconds()) {
       best = std::move(plan);
     }
@@ -155,57 +175,79 @@ class Climb {
     return best;
   }
 
-  [[nodiscard]] const Retention* fastest_other(Bytes budget) const {
-    const Retention* fastest = nullptr;
-    for (const std::unique_ptr<Retention>& other : others_) {
-      if (other->peak() > budget) continue;
-      const bool is_faster =
-          fastest == nullptr || other->repeated_nanoseconds() < fastest->repeated_nanoseconds();
-      if (is_faster) fastest = other.get();
-    }
-    return fastest;
-  }
-
-  // Where another planner's answer, improved, is the fastest, it is ours. Not part of the climb:
-  // what others answer to one budget says nothing about another.
-  void start_from_others(Bytes budget) {
-    const Retention* other = fastest_other(budget);
-    if (other == nullptr || search_.is_stopped()) return;
-    std::unique_ptr<Retention> ours = std::exchange(best_, std::make_unique<Retention>(*other));
-    improve(budget, landing_work_per_operator);
-    if (ours) keep_better(best_, std::move(ours));
-  }
-
-  void climb(Bytes budget) {
-    const Bytes floor = lower_bound_on_peak(trace_).bytes;
-    for (int number = 1; number <= rungs && rung(number) <= budget; ++number) {
-      if (search_.is_stopped()) return;
-      if (rung(number) < floor) continue;
-      const bool is_landing = number % rungs_per_landing == 0;
-      if (is_landing || !best_) {
-        std::unique_ptr<Retention> fresh = start(rung(number));
-        if (fresh) keep_better(best_, std::move(fresh));
-      }
-      if (!best_) continue;
-      improve(rung(number), is_landing ? landing_work_per_operator : work_per_operator);
-      // What the allocator makes of a plan is only known afterwards: every rung is a candidate.
-      if (request_.limit != Limit::live) add(*best_);
-    }
-  }
-
-  void improve(Bytes budget, std::int64_t work) {
-    search_.fill(*best_, budget);
-    search_.improve(*best_, budget, work * request_.effort * graph_.end());
-  }
-
-  // Below the lowest rung that can be reached.
-  void reach(Bytes budget) {
-    best_ = start(budget);
-    if (best_) return improve(budget, landing_work_per_operator);
+  // The lowest rungs need more: whatever can be pressed into the budget.
+  [[nodiscard]] std::unique_ptr<Retention> reach(Bytes budget) {
+    std::unique_ptr<Retention> best = start(budget);
+    if (best || search_.is_stopped()) return best;
     auto plan = std::make_unique<Retention>(everything_);
     const bool fits = search_.fit(*plan, budget);
     note_smallest(*plan);
-    if (fits) best_ = std::move(plan);
+    if (fits) return plan;
+    for (Other& other : others_) {
+      if (other.figures.live_peak_bytes > budget) continue;
+      if (auto ours = search_.from_schedule(other.schedule)) {
+        if (ours->peak() <= budget) return ours;
+      }
+    }
+    return nullptr;
+  }
+
+  // Plans for the lowest rung that can be reached and for less, each at the peak that it has,
+  // ascending. They do not depend on the budget that was asked for.
+  [[nodiscard]] std::vector<Rung> lowest_rungs() {
+    constexpr int halvings = 4;
+    std::vector<Rung> lowest;
+    const auto try_to_reach = [&](Bytes budget) {
+      std::unique_ptr<Retention> plan = reach(budget);
+      if (!plan) return false;
+      const Bytes peak = plan->peak();
+      lowest.insert(lowest.begin(), {peak, std::move(plan)});
+      return true;
+    };
+    const Bytes floor = lower_bound_on_peak(trace_).bytes;
+    if (try_to_reach(floor)) return lowest;
+    Bytes below = floor;
+    for (const Bytes budget : rungs_) {
+      if (search_.is_stopped()) return lowest;
+      if (try_to_reach(budget)) break;
+      below = budget;
+    }
+    for (int halving = 0; halving < halvings && !lowest.empty(); ++halving) {
+      const Bytes middle = below + (lowest.front().budget - below) / 2;
+      if (search_.is_stopped() || middle <= below) break;
+      if (!try_to_reach(middle)) below = middle;
+    }
+    return lowest;
+  }
+
+  // One rung more than the budget holds: its plan may need no more than that either.
+  void climb(Bytes budget) {
+    Bytes reached = 0;
+    for (Rung& rung : lowest_rungs()) {
+      if (rung.budget > budget) return;
+      reached = rung.budget;
+      keep_better(best_, std::move(rung.plan));
+      pass(reached, landing_work_per_operator);
+    }
+    std::unique_ptr<Retention> within;
+    for (std::size_t number = 0; number < rungs_.size() && best_; ++number) {
+      if (search_.is_stopped()) break;
+      if (rungs_[number] <= reached) continue;
+      if (rungs_[number] > budget) within = std::make_unique<Retention>(*best_);
+      const bool is_landing = (rungs_.size() - number) % rungs_per_landing == 1;
+      if (is_landing) keep_better(best_, start(rungs_[number]));
+      pass(rungs_[number], is_landing ? landing_work_per_operator : work_per_operator);
+      if (within) break;
+    }
+    if (within && best_->peak() > budget) best_ = std::move(within);
+  }
+
+  void pass(Bytes budget, std::int64_t work) {
+    start_from_other(budget);
+    search_.fill(*best_, budget);
+    search_.improve(*best_, budget, work * request_.effort * graph_.end());
+    // What the allocator makes of a plan is only known afterwards: every rung is a candidate.
+    if (request_.limit != Limit::live) add(*best_);
   }
 
   const StepTrace& trace_;
@@ -213,9 +255,9 @@ class Climb {
   StepGraph graph_;
   Retention everything_;
   Search search_;
-  Bytes range_ = 0;
+  std::vector<Bytes> rungs_;
   std::optional<ResidentCut> cut_;
-  std::vector<std::unique_ptr<Retention>> others_;
+  std::vector<Other> others_;
   std::unique_ptr<Retention> best_;
   std::unique_ptr<Retention> smallest_;
   Proposal proposal_;
@@ -225,7 +267,7 @@ class Climb {
 Proposal best_of_others(const StepTrace& trace, const PlanRequest& request) {
   Proposal all;
   for (const Planner* planner : planners()) {
-    if (planner == &tide_planner()) continue;
+    if (planner == &tide_planner() || planner->granularity() == Granularity::op) continue;
     Proposal one = planner->plan(trace, request);
     all.truncated = all.truncated || one.truncated;
     for (Schedule& schedule : one.schedules) all.schedules.push_back(std::move(schedule));
@@ -239,6 +281,7 @@ class Tide final : public Planner {
   [[nodiscard]] std::string_view description() const override {
     return "single operators, kept or recomputed, by minimum cuts and large-neighbourhood search";
   }
+  [[nodiscard]] Granularity granularity() const override { return Granularity::block; }
   [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {
     if (request.granularity == Granularity::block) return best_of_others(trace, request);
     return Climb(trace, request).plan();

@@ -86,6 +86,8 @@ class Planner {
   virtual ~Planner() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;
   [[nodiscard]] virtual std::string_view description() const = 0;
+  // The coarsest decisions that it can keep to: block, where it can plan for whole blocks.
+  [[nodiscard]] virtual Granularity granularity() const { return Granularity::op; }
   [[nodiscard]] virtual Proposal plan(const StepTrace& trace, const PlanRequest& request) const = 0;
 };
 
@@ -107,8 +109,8 @@ class Planner {
 
 // The only caller of Planner::plan but for planners that start from other planners' answers:
 // validates and simulates each schedule and gives the fastest one within the budgets. A planner
-// that breaks a rule is a bug: InternalError naming it. A limit that the trace has no figures for
-// is a UsageError.
+// that breaks a rule is a bug: InternalError naming it. A limit that the trace has no figures for,
+// and whole blocks asked of a planner of single operators, are a UsageError.
 [[nodiscard]] PlanOutcome run_planner(const Planner& planner, const StepTrace& trace,
                                       const PlanRequest& request);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "../instance_terms.hpp"
 #include "schedule_writer.hpp"
 
 namespace tidemark::tide {
@@ -15,16 +16,10 @@ class Writing {
       : plan_(plan),
         graph_(plan.graph()),
         trace_(graph_.trace()),
+        terms_(trace_, runs),
         writer_(trace_),
         current_(trace_.storages.size(), unnamed_instance),
-        last_use_(trace_.storages.size(), 0),
-        is_in_block_(trace_.ops.size(), 0) {
-    for (const BlockRun& run : runs) {
-      for (std::size_t o = index(run.blocks.front().first); o <= index(run.blocks.back().last);
-           ++o) {
-        is_in_block_[o] = 1;
-      }
-    }
+        last_use_(trace_.storages.size(), 0) {
     for (std::size_t s = 0; s < current_.size(); ++s) {
       current_[s] = writer_.static_instance(make_id<StorageId>(s));
     }
@@ -92,15 +87,8 @@ class Writing {
 
   [[nodiscard]] Term term(ValueId v, Position x, Position p) const {
     if (x < p) return Term::recomputed_segment;
-    const Phase phase = trace_.ops[static_cast<std::size_t>(x)].phase;
-    if (phase == Phase::optimizer) return Term::optimizer_step;
-    if (phase == Phase::backward) {
-      return trace_.storages[static_cast<std::size_t>(v)].role == Role::gradient
-                 ? Term::gradients
-                 : Term::activation_gradients;
-    }
-    return is_in_block_[static_cast<std::size_t>(x)] != 0 ? Term::activations
-                                                          : Term::outside_blocks;
+    return terms_.first_run(make_id<StorageId>(static_cast<std::size_t>(v)),
+                            make_id<OpId>(static_cast<std::size_t>(x)));
   }
 
   [[nodiscard]] InstanceId& current(ValueId v) { return current_[static_cast<std::size_t>(v)]; }
@@ -109,10 +97,10 @@ class Writing {
   const Retention& plan_;
   const StepGraph& graph_;
   const StepTrace& trace_;
+  InstanceTerms terms_;
   ScheduleWriter writer_;
   std::vector<InstanceId> current_;  // by storage: the instance that is alive
   std::vector<int> last_use_;        // by storage, within a position
-  std::vector<char> is_in_block_;    // by operator
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Plans under a memory budget: every planner's time overhead at static + 0.9 down to 0.2 of
-// (peak - static), with tide's proven gap and its planning time on one core.
+// Plans under a memory budget: every planner's time overhead in percent at static + 0.9 down to 0.2
+// of (peak - static), with tide's proven gap in percent and its planning time on one core.
 //
 //   planner_table [STEP.json.gz ...]    recorded steps; without arguments the built-in ones
 //   planner_table --growth              planning time over 500 to 20,000 operators
@@ -55,33 +55,43 @@ PlanRequest request_at(const StepTrace& trace, const StepFigures& plain, double 
   return request;
 }
 
-// Overhead in percent of the plain step; "-" where the planner has no plan.
-void print_row(const NamedStep& step, const StepFigures& plain, double part) {
-  const PlanRequest request = request_at(step.trace, plain, part);
-  std::printf("| %.1f ", part);
-  double ours = 0;
-  double best_other = -1;
-  for (const Planner* planner : planners()) {
-    const Cell cell = run(*planner, step.trace, request);
-    if (!cell.plan) {
-      std::printf("| - ");
-      if (planner->name() == "tide") std::printf("| - | - ");
-      continue;
-    }
+constexpr int most_tenths = 9;
+constexpr int least_tenths = 2;
+
+// One planner at one budget.
+struct Entry {
+  std::optional<double> overhead_percent;  // of the plain step; absent: no plan
+  double gap_percent = 0;
+  double seconds = 0;
+};
+
+std::vector<Entry> entries_of(const Planner& planner, const NamedStep& step,
+                              const StepFigures& plain) {
+  std::vector<Entry> entries;
+  for (int tenths = most_tenths; tenths >= least_tenths; --tenths) {
+    const Cell cell = run(planner, step.trace, request_at(step.trace, plain, tenths / 10.0));
+    Entry& entry = entries.emplace_back();
+    entry.seconds = cell.seconds;
+    if (!cell.plan) continue;
     const double time = *cell.plan->prediction.figures.step_seconds / *plain.step_seconds;
-    std::printf("| %.2f ", 100 * (time - 1));
-    if (planner->name() == "tide") {
-      std::printf("| %.2f | %.2f ", 100 * *cell.plan->gap, cell.seconds);
-      ours = time;
-    } else if (best_other < 0 || time < best_other) {
-      best_other = time;
+    entry.overhead_percent = 100 * (time - 1);
+    entry.gap_percent = 100 * *cell.plan->gap;
+  }
+  return entries;
+}
+
+void print_line(const std::string& title, const std::vector<Entry>& entries,
+                std::optional<double> (*figure)(const Entry&)) {
+  std::printf("| %s ", title.c_str());
+  for (const Entry& entry : entries) {
+    const std::optional<double> value = figure(entry);
+    if (value) {
+      std::printf("| %.2f ", *value);
+    } else {
+      std::printf("| - ");
     }
   }
-  if (ours > 0 && best_other > 0) {
-    std::printf("| %.3f |\n", ours / best_other);
-  } else {
-    std::printf("| - |\n");
-  }
+  std::printf("|\n");
   std::fflush(stdout);
 }
 
@@ -99,12 +109,21 @@ void print_table(const NamedStep& step) {
               step.trace.ops.size(), static_cast<double>(plain.live_peak_bytes) / (1 << 20),
               static_cast<double>(plain.static_bytes) / (1 << 20));
   std::printf("| budget ");
+  for (int tenths = most_tenths; tenths >= least_tenths; --tenths) std::printf("| 0.%d ", tenths);
+  std::printf("|\n|---");
+  for (int tenths = most_tenths; tenths >= least_tenths; --tenths) std::printf("|---");
+  std::printf("|\n");
   for (const Planner* planner : planners()) {
-    std::printf("| %s %% ", std::string(planner->name()).c_str());
-    if (planner->name() == "tide") std::printf("| gap %% | seconds ");
+    const std::vector<Entry> entries = entries_of(*planner, step, plain);
+    print_line(std::string(planner->name()), entries,
+               [](const Entry& entry) { return entry.overhead_percent; });
+    if (planner->name() != "tide") continue;
+    print_line("proven gap of tide", entries, [](const Entry& entry) {
+      return entry.overhead_percent ? std::optional(entry.gap_percent) : std::nullopt;
+    });
+    print_line("seconds to plan it", entries,
+               [](const Entry& entry) { return std::optional(entry.seconds); });
   }
-  std::printf("| tide / best other |\n");
-  for (int tenths = 9; tenths >= 2; --tenths) print_row(step, plain, tenths / 10.0);
 }
 
 std::vector<NamedStep> built_in_steps() {

@@ -1,6 +1,5 @@
 #include <catch2/catch.hpp>
 #include <optional>
-#include <random>
 #include <stdexcept>
 #include <variant>
 #include <vector>
@@ -15,25 +14,6 @@ namespace tidemark {
 namespace {
 
 using test::ExhaustiveSearch;
-
-StepTrace tiny_step(std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  const auto below = [&](std::size_t limit) { return static_cast<std::size_t>(random() % limit); };
-  test::Tape tape;
-  std::vector<StorageId> made{tape.input(64)};
-  for (int layer = 0; layer < 2; ++layer) {
-    std::vector<StorageId> inputs{made.back()};
-    if (made.size() > 2 && below(2) == 0) inputs.push_back(made[1]);
-    if (inputs.size() == 2 && inputs[0] == inputs[1]) inputs.pop_back();
-    made.push_back(tape.add({.name = "op",
-                             .module = "",
-                             .inputs = inputs,
-                             .bytes = static_cast<Bytes>(10 * (1 + below(6))),
-                             .saves = static_cast<test::Tape::Saves>(below(4)),
-                             .duration = Nanoseconds(static_cast<int>(1000 * (1 + below(9))))}));
-  }
-  return tape.finish(tape.add({.name = "loss", .module = "", .inputs = {made.back()}, .bytes = 4}));
-}
 
 std::vector<Bytes> budgets_between(const StepTrace& trace, int count) {
   const Bytes low = lower_bound_on_peak(trace).bytes;
@@ -57,7 +37,7 @@ TEST_CASE("bounds hold for every schedule of tiny steps, and tide comes close to
   int optimal = 0;
   int feasible = 0;
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
-    const StepTrace trace = tiny_step(seed);
+    const StepTrace trace = test::tiny_step(seed);
     REQUIRE(check_trace(trace).empty());
     for (const Bytes budget : budgets_between(trace, 3)) {
       INFO("seed " << seed << " budget " << budget);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <stdexcept>
@@ -10,6 +11,7 @@
 
 #include "block_chain.hpp"
 #include "model_steps.hpp"
+#include "random_trace.hpp"
 #include "tidemark/planner.hpp"
 
 namespace tidemark {
@@ -43,8 +45,12 @@ std::vector<NamedStep> steps() {
   all.push_back({"residual blocks", test::resnet_step({1, 1})});
   all.push_back({"long skips", test::unet_step(1)});
   all.push_back({"dense blocks", test::densenet_step({2, 2})});
-  all.push_back({"layers by chance", test::layered_step(24, 7)});
-  all.push_back({"chain", test::chain_step(16, 3)});
+  for (const std::uint64_t seed : {7, 8}) {
+    all.push_back({"layers by chance", test::layered_step(20, seed)});
+    all.push_back({"chain", test::chain_step(12, seed)});
+    all.push_back({"any", test::RandomTrace(seed).trace()});
+  }
+  all.push_back({"equal blocks", test::BlockChain(7).trace()});
   return all;
 }
 
@@ -54,8 +60,10 @@ TEST_CASE("tide is never slower than another planner", "[tide][property]") {
     const StepFigures plain = plain_figures(step.trace);
     PlanRequest request;
     request.runs = find_blocks(step.trace);
-    for (const double part : {0.6, 0.35}) {
-      request.budget_bytes = share(plain, part);
+    const Bytes floor = lower_bound_on_peak(step.trace).bytes;
+    for (const int tenths : {0, 2, 6}) {
+      INFO("tenths " << tenths);
+      request.budget_bytes = floor + (plain.live_peak_bytes - floor) * tenths / 10;
       const PlanOutcome ours = run_planner(planner_named("tide"), step.trace, request);
       for (const Planner* planner : planners()) {
         const PlanOutcome theirs = run_planner(*planner, step.trace, request);
@@ -75,13 +83,22 @@ TEST_CASE("a larger budget never gives a slower plan", "[tide][property]") {
   for (const NamedStep& step : steps()) {
     INFO(step.name);
     const StepFigures plain = plain_figures(step.trace);
-    std::vector<double> parts{0.2, 1.0};
-    while (parts.size() < 5) parts.push_back(0.2 + 0.8 * static_cast<double>(random() % 997) / 997);
-    std::sort(parts.begin(), parts.end());
+    // Close together at the low end, where plans are hard to find.
+    const Bytes floor = lower_bound_on_peak(step.trace).bytes;
+    const Bytes range = plain.live_peak_bytes - floor;
+    std::vector<Bytes> budgets{floor, floor + range / 40, floor + range / 20,
+                               plain.live_peak_bytes};
+    while (budgets.size() < 6) {
+      budgets.push_back(floor +
+                        static_cast<Bytes>(random() % static_cast<std::uint64_t>(range + 1)));
+    }
+    std::sort(budgets.begin(), budgets.end());
     double slowest = std::numeric_limits<double>::infinity();
-    for (const double part : parts) {
+    for (const Bytes budget : budgets) {
+      INFO("budget " << budget);
       PlanRequest request;
-      request.budget_bytes = share(plain, part);
+      request.runs = find_blocks(step.trace);
+      request.budget_bytes = budget;
       const PlanOutcome outcome = run_planner(planner_named("tide"), step.trace, request);
       const auto* plan = std::get_if<Plan>(&outcome);
       if (plan == nullptr) {

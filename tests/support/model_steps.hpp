@@ -288,4 +288,24 @@ inline StepTrace chain_step(int operators, std::uint64_t seed) {
   return tape.finish(tape.add({.name = "loss", .module = "", .inputs = {x}, .bytes = 4}));
 }
 
+// Small enough for the exhaustive search.
+inline StepTrace tiny_step(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto below = [&](std::size_t limit) { return static_cast<std::size_t>(random() % limit); };
+  Tape tape;
+  std::vector<StorageId> made{tape.input(64)};
+  for (int layer = 0; layer < 2; ++layer) {
+    std::vector<StorageId> inputs{made.back()};
+    if (made.size() > 2 && below(2) == 0) inputs.push_back(made[1]);
+    if (inputs.size() == 2 && inputs[0] == inputs[1]) inputs.pop_back();
+    made.push_back(tape.add({.name = "op",
+                             .module = "",
+                             .inputs = inputs,
+                             .bytes = static_cast<Bytes>(10 * (1 + below(6))),
+                             .saves = static_cast<Tape::Saves>(below(4)),
+                             .duration = Nanoseconds(static_cast<int>(1000 * (1 + below(9))))}));
+  }
+  return tape.finish(tape.add({.name = "loss", .module = "", .inputs = {made.back()}, .bytes = 4}));
+}
+
 }  // namespace tidemark::test
