@@ -31,10 +31,9 @@ constexpr std::array<Range, 7> wide{{{0x1100, 0x115f},
 
 template <std::size_t size>
 bool holds(const std::array<Range, size>& ranges, std::uint32_t character) {
-  for (const Range& range : ranges) {
-    if (character >= range.first && character <= range.last) return true;
-  }
-  return false;
+  return std::any_of(ranges.begin(), ranges.end(), [&](const Range& range) {
+    return character >= range.first && character <= range.last;
+  });
 }
 
 // How many bytes the character takes that begins with this byte; 1 for what begins none.

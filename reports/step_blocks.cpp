@@ -108,6 +108,7 @@ std::vector<std::string> short_names(const std::vector<std::string>& names) {
   if (cut != std::string::npos && cut > 0) cut = shared.rfind('.', cut - 1);
   cut = cut == std::string::npos ? 0 : cut + 1;
   std::vector<std::string> shorter;
+  shorter.reserve(names.size());
   for (const std::string& name : names) shorter.push_back(name.substr(std::min(cut, name.size())));
   return shorter;
 }

@@ -85,7 +85,7 @@ std::optional<std::string> block_class(const ReportSource& source, const Setting
   for (const auto& segment : setting.segments) blocks.insert(segment.begin(), segment.end());
   std::set<std::string> classes;
   for (const Module& module : source.trace()->modules) {
-    if (blocks.count(module.path) == 0) continue;
+    if (!blocks.contains(module.path)) continue;
     classes.insert(module.class_name.substr(module.class_name.rfind('.') + 1));
   }
   return classes.size() == 1 ? std::optional(*classes.begin()) : std::nullopt;

@@ -178,7 +178,7 @@ bool ResidentCut::is_resident(ValueId v) const {
 }
 
 double ResidentCut::value_of(const Answer& answer, double price, Bytes budget) const {
-  const double free_bytes = static_cast<double>(budget - fixed_bytes_);
+  const auto free_bytes = static_cast<double>(budget - fixed_bytes_);
   const double value = (static_cast<double>(answer.value) - price * free_bytes) / scale_;
   // Sums of this size are exact to a few parts in 2^52.
   return value - static_cast<double>(graph_.total_nanoseconds()) * 1e-9;

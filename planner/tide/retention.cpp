@@ -175,6 +175,7 @@ bool Retention::find_repeated(Position p) {
   for (const ValueId v : graph_->at(p).operands) {
     if (!use(v)) return false;
   }
+  // use() adds to the list that this walks. NOLINTNEXTLINE(modernize-loop-convert)
   for (std::size_t next = 0; next < repeated_now_.size(); ++next) {
     for (const ValueId v : graph_->at(repeated_now_[next]).operands) {
       if (!use(v)) return false;

@@ -76,7 +76,7 @@ std::unique_ptr<Retention> Search::from_schedule(const Schedule& schedule) const
   std::vector<char> has_run(at(graph_.end()), 0);
   Position position = 0;
   const auto use = [&](InstanceId id) {
-    const ValueId v = static_cast<ValueId>(schedule.instances[index(id)].storage);
+    const auto v = static_cast<ValueId>(schedule.instances[index(id)].storage);
     if (v < 0 || graph_.is_static(v) || lives[at(v)].empty()) return;
     lives[at(v)][life_of[index(id)]].end = position;
   };
@@ -88,7 +88,7 @@ std::unique_ptr<Retention> Search::from_schedule(const Schedule& schedule) const
     for (const InstanceId id : run->writes) use(id);
     for (const InstanceId id : run->creates) {
       if (id == unnamed_instance) continue;
-      const ValueId v = static_cast<ValueId>(schedule.instances[index(id)].storage);
+      const auto v = static_cast<ValueId>(schedule.instances[index(id)].storage);
       life_of[index(id)] = lives[at(v)].size();
       lives[at(v)].push_back({position, position});
     }

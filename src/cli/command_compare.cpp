@@ -73,7 +73,9 @@ void print(const std::vector<ComparedRow>& rows, bool prints_all, std::ostream& 
                        row.in_second ? "there" : "missing", "", "differs"});
     }
     for (const std::string& change : row.changes) {
-      lines.push_back({setting + ", " + change, "", "", "", "differs"});
+      std::string title = setting;
+      title.append(", ").append(change);
+      lines.push_back({title, "", "", "", "differs"});
     }
     for (const Compared& figure : row.figures) {
       if (!prints_all && figure.first == figure.second) continue;
