@@ -22,7 +22,7 @@ OpenedStep record_now(const OpenStepOptions& options, Program program, const Arg
                   .execution = nullptr,
                   .notes = std::move(recorded.step.notes)};
   if (recorded.step.replay == GradientVerdict::differ) {
-    step.notes.push_back("the recorded step's replay does not give autograd's gradients");
+    step.notes.emplace_back("the recorded step's replay does not give autograd's gradients");
   }
   return step;
 }
@@ -55,7 +55,7 @@ OpenedStep open_step(const OpenStepOptions& options, const Arguments& line,
     if (options.values_from)
       step.program = std::make_unique<Program>(read_program(*options.values_from));
     if (!is_executable(step.trace)) {
-      step.notes.push_back("the trace carries no calls: predicted, not executed");
+      step.notes.emplace_back("the trace carries no calls: predicted, not executed");
       return step;
     }
   }
