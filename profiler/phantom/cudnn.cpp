@@ -41,27 +41,26 @@ struct GraphApi {
 }
 
 template <typename Function>
-void find_real(const char* name, Function& function) {
+Function find_real(const char* name) {
   // libtorch_cuda has loaded it already; its functions are merely hidden by ours.
   static void* library = dlopen("libcudnn.so.9", RTLD_NOW);
   void* address = library == nullptr ? nullptr : dlsym(library, name);
   if (address == nullptr) fail(std::string("libcudnn.so.9 has no ") + name);
+  Function function = nullptr;
   std::memcpy(&function, &address, sizeof address);
+  return function;
 }
 
 const GraphApi& real() {
-  static const GraphApi api = [] {
-    GraphApi found{};
-    find_real("cudnnBackendCreateDescriptor", found.create);
-    find_real("cudnnBackendDestroyDescriptor", found.destroy);
-    find_real("cudnnBackendSetAttribute", found.set);
-    find_real("cudnnBackendGetAttribute", found.get);
-    find_real("cudnnBackendFinalize", found.finalize);
-    find_real("cudnnGetLastErrorString", found.last_error);
-    find_real("cudnnGetVersion", found.version);
-    find_real("cudnnGetProperty", found.property);
-    return found;
-  }();
+  static const GraphApi api{
+      .create = find_real<decltype(GraphApi::create)>("cudnnBackendCreateDescriptor"),
+      .destroy = find_real<decltype(GraphApi::destroy)>("cudnnBackendDestroyDescriptor"),
+      .set = find_real<decltype(GraphApi::set)>("cudnnBackendSetAttribute"),
+      .get = find_real<decltype(GraphApi::get)>("cudnnBackendGetAttribute"),
+      .finalize = find_real<decltype(GraphApi::finalize)>("cudnnBackendFinalize"),
+      .last_error = find_real<decltype(GraphApi::last_error)>("cudnnGetLastErrorString"),
+      .version = find_real<decltype(GraphApi::version)>("cudnnGetVersion"),
+      .property = find_real<decltype(GraphApi::property)>("cudnnGetProperty")};
   return api;
 }
 
