@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "tidemark/record_stream.hpp"
 #include "tidemark/report.hpp"
 
 namespace tidemark {
@@ -14,13 +15,24 @@ bool is_gpu(const StepTrace& trace) {
   return trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
 }
 
+// Whether copies on queues of their own use streams as DeepSpeed's do: what they make comes from
+// the copying stream's segments, and what they touch is given back when the copy is known to be
+// done.
+enum class CopyStreams : std::uint8_t { none, drained, backlogged };
+
 class Replay {
  public:
-  Replay(const StepTrace& trace, const Schedule& schedule, const SimulateOptions& options)
+  Replay(const StepTrace& trace, const Schedule& schedule, const SimulateOptions& options,
+         CopyStreams streams = CopyStreams::none)
       : trace_(trace),
         schedule_(schedule),
         allocator_(options.allocator, options.device),
-        blocks_(schedule.instances.size()) {}
+        blocks_(schedule.instances.size()),
+        streams_(streams),
+        is_copied_(schedule.instances.size(), false),
+        is_fetched_(schedule.instances.size(), false) {
+    if (streams != CopyStreams::none) find_copied();
+  }
 
   AllocatorLevels run() {
     const auto statics = static_cast<std::size_t>(schedule_.initial_instances);
@@ -33,12 +45,28 @@ class Replay {
     levels_.allocated_peak = allocator_.figures().allocated_bytes.peak;
     if (levels_.out_of_memory) return std::move(levels_);
     for (std::size_t i = statics; i < blocks_.size(); ++i) release(blocks_[i]);
+    release_lagging();
     run_steady_step();
     return std::move(levels_);
   }
 
  private:
   using Held = std::optional<BlockId>;
+
+  void find_copied() {
+    for (const Step& step : schedule_.steps) {
+      const auto* copy = std::get_if<Copy>(&step.action);
+      if (copy == nullptr || copy->queue == Queue::compute) continue;
+      is_copied_[index(copy->from)] = true;
+      is_copied_[index(copy->to)] = true;
+      is_fetched_[index(copy->to)] = true;
+    }
+  }
+
+  void release_lagging() {
+    for (Held& held : lagging_) release(held);
+    lagging_.clear();
+  }
 
   void run_steady_step() {
     allocator_.reset_peaks();
@@ -66,8 +94,15 @@ class Replay {
     } else if (const auto* allocate = std::get_if<Allocate>(&action)) {
       create(allocate->instance, "an allocation of the schedule");
     } else if (const auto* freed = std::get_if<Free>(&action)) {
-      release(blocks_[index(freed->instance)]);
+      give_up(freed->instance);
     }
+  }
+
+  void give_up(InstanceId id) {
+    Held& held = blocks_[index(id)];
+    if (streams_ != CopyStreams::backlogged || !is_copied_[index(id)]) return release(held);
+    lagging_.push_back(held);
+    held.reset();
   }
 
   // The operator's own allocations, in its own order. Created storages that the schedule does not
@@ -106,13 +141,13 @@ class Replay {
     const Instance& instance = schedule_.instances[index(id)];
     if (instance.place != Place::device) return;
     if (instance.storage != no_storage && !is_on_device(trace_, instance.storage)) return;
-    blocks_[index(id)] = take(instance.bytes, what);
+    blocks_[index(id)] = take(instance.bytes, what, is_fetched_[index(id)] ? 1 : 0);
   }
 
   // No bytes are no block, as in PyTorch.
-  Held take(Bytes bytes, const std::string& what) {
+  Held take(Bytes bytes, const std::string& what, std::int32_t stream = 0) {
     if (bytes == 0) return std::nullopt;
-    const Held block = allocator_.allocate(bytes);
+    const Held block = allocator_.allocate(bytes, stream);
     if (!block) {
       levels_.out_of_memory = "predicted to run out of memory: " + what + " asks for " +
                               format_bytes(bytes) + " where " +
@@ -131,21 +166,42 @@ class Replay {
   const Schedule& schedule_;
   CachingAllocator allocator_;
   std::vector<Held> blocks_;  // by instance
+  CopyStreams streams_;
+  std::vector<bool> is_copied_;   // by instance: on a queue of its own
+  std::vector<bool> is_fetched_;  // by instance: the target of such a copy
+  std::vector<Held> lagging_;     // given up while their copies lag
   // Of the running operator.
   std::vector<Held> made_;
   std::vector<Held> temporaries_;
   AllocatorLevels levels_;
 };
 
+bool can_replay(const StepTrace& trace, const SimulateOptions& options) {
+  return is_gpu(trace) && options.allocator.is_native &&
+         std::all_of(trace.ops.begin(), trace.ops.end(),
+                     [](const Op& op) { return op.allocations.has_value(); });
+}
+
 }  // namespace
 
 std::optional<AllocatorLevels> replay_allocator(const StepTrace& trace, const Schedule& schedule,
                                                 const SimulateOptions& options) {
-  if (!is_gpu(trace) || !options.allocator.is_native) return std::nullopt;
-  const bool knows_all = std::all_of(trace.ops.begin(), trace.ops.end(),
-                                     [](const Op& op) { return op.allocations.has_value(); });
-  if (!knows_all) return std::nullopt;
+  if (!can_replay(trace, options)) return std::nullopt;
   return Replay(trace, schedule, options).run();
+}
+
+std::optional<LaggingCopies> lagging_copies(const StepTrace& trace, const Schedule& schedule,
+                                            const SimulateOptions& options) {
+  const bool copies_aside =
+      std::any_of(schedule.steps.begin(), schedule.steps.end(), [](const Step& step) {
+        const auto* copy = std::get_if<Copy>(&step.action);
+        return copy != nullptr && copy->queue != Queue::compute;
+      });
+  if (!copies_aside || !can_replay(trace, options)) return std::nullopt;
+  const AllocatorLevels drained = Replay(trace, schedule, options, CopyStreams::drained).run();
+  const AllocatorLevels lagging = Replay(trace, schedule, options, CopyStreams::backlogged).run();
+  if (drained.out_of_memory || lagging.out_of_memory) return std::nullopt;
+  return LaggingCopies{.drained = drained.reserved_peak, .backlogged = lagging.reserved_peak};
 }
 
 std::optional<Bytes> replay_pinned_pool(const StepTrace& trace, const Schedule& schedule) {

@@ -8,6 +8,7 @@
 #include "block_chain.hpp"
 #include "scheduled.hpp"
 #include "tidemark/prediction.hpp"
+#include "tidemark/record_stream.hpp"
 #include "tidemark/setting.hpp"
 
 namespace tidemark {
@@ -183,6 +184,30 @@ TEST_CASE("checkpoints on the host take pinned memory in powers of two", "[alloc
     CHECK(*prediction.figures.pinned_reserved_bytes % 64 == 0);
     CHECK(*prediction.figures.pinned_reserved_bytes >= prediction.figures.host_peak_bytes);
   }
+}
+
+TEST_CASE("copies that lag keep what they touch reserved to the end of the step",
+          "[allocator_replay]") {
+  test::BlockChain chain(4);
+  for (int i = 0; i <= 4; ++i) chain.trace().storages[index(chain.x(i))].bytes = 32 * mebibyte;
+  for (Op& op : chain.trace().ops) {
+    for (const StorageId id : op.creates) {
+      Storage& storage = chain.trace().storages[index(id)];
+      if (storage.bytes == 40) storage.bytes = 32 * mebibyte;  // the gradients of x
+    }
+  }
+  test::add_allocations(chain.trace());
+  const StepTrace& trace = chain.trace();
+  CHECK_FALSE(lagging_copies(trace, scheduled(trace, checkpointed(4)), {}).has_value());
+
+  const Schedule schedule = scheduled(trace, checkpointed(4, CpuCheckpointing::async));
+  const auto reserved = lagging_copies(trace, schedule, {});
+  REQUIRE(reserved.has_value());
+  // x0 and x1 come back, one after the other, into one segment of the copying stream.
+  const Bytes own = *simulate(trace, schedule).figures.reserved_peak_bytes;
+  CHECK(reserved->drained == own + 32 * mebibyte);
+  // Lagging, x0 and x1 leave their segments to nobody, and neither does x1 when it has come back.
+  CHECK(reserved->backlogged == reserved->drained + 3 * 32 * mebibyte);
 }
 
 TEST_CASE("each direction of a copy has its own bandwidth", "[simulate]") {
