@@ -14,21 +14,13 @@
 #include "tidemark/errors.hpp"
 #include "tidemark/phantom.hpp"
 #include "tidemark/time_model.hpp"
+#include "torch_error.hpp"
 
 namespace tidemark {
 
 namespace {
 
 constexpr Bytes room_to_record = Bytes{1} << 40;
-
-// Calls that the phantom cannot answer exactly, named once each.
-void note_calls(const std::vector<PhantomCall>& calls, std::vector<std::string>& notes) {
-  std::string names;
-  for (const PhantomCall& call : calls) {
-    names += (names.empty() ? "" : ", ") + call.name + " (" + std::to_string(call.times) + ")";
-  }
-  if (!names.empty()) notes.push_back("the phantom GPU has no exact answer to: " + names);
-}
 
 }  // namespace
 
@@ -77,7 +69,6 @@ RecordedStep CudaDevice::record(const Program& program, const RecordOptions& opt
     backend_.limit_memory(std::nullopt);
     RecordedStep recorded = record_step(backend_, description(), program, options);
     if (phantom_) {
-      note_calls(phantom_calls(), recorded.notes);
       recorded.trace = with_modelled_times(std::move(recorded.trace), rates_of(*phantom_));
     }
     return recorded;
@@ -85,6 +76,8 @@ RecordedStep CudaDevice::record(const Program& program, const RecordOptions& opt
     throw DeviceError("the plain step, which is recorded first, does not fit: " +
                       backend_.describe_out_of_memory() +
                       "; record it with a smaller batch, or on a phantom GPU with more memory");
+  } catch (const c10::Error& error) {
+    throw DeviceError("the plain step, which is recorded first, fails: " + first_line(error));
   }
 }
 
@@ -102,6 +95,8 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("what exists before the step does not fit: " +
                       backend_.describe_out_of_memory());
+  } catch (const c10::Error& error) {
+    throw DeviceError("the step cannot be made ready: " + first_line(error));
   }
 }
 

@@ -17,6 +17,7 @@
 #include "call_values.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/setting.hpp"
+#include "torch_error.hpp"
 
 namespace tidemark {
 
@@ -194,11 +195,7 @@ StepExecution::StepExecution(Backend& backend, const StepTrace& trace, const Fil
       statics_(backend, trace, fill),
       bound_(trace.storages.size(), nullptr),
       plain_(plain_schedule(trace)) {
-  if (backend_.computes()) {
-    make_reference();
-  } else {
-    not_comparable_ = "kernels do nothing on this device, so no values can be compared";
-  }
+  if (backend_.computes()) make_reference();
 }
 
 void StepExecution::make_reference() {
@@ -347,6 +344,10 @@ KeptBytes StepExecution::kept_bytes(ExecutionMemory& memory) const {
 }
 
 void StepExecution::compare(const KeptBytes& kept, Measurement& measurement) const {
+  if (!backend_.computes()) {
+    measurement.gradients = GradientVerdict::not_comparable;
+    return;
+  }
   if (not_comparable_) {
     measurement.gradients = GradientVerdict::not_comparable;
     measurement.notes.push_back(*not_comparable_);
@@ -390,6 +391,16 @@ void StepExecution::use_allocator_settings(const std::string& conf) {
   statics_.renew();
 }
 
+// Some errors are a device's last: everything asked of it from then on fails too.
+bool StepExecution::answers() {
+  try {
+    backend_.synchronize();
+    return true;
+  } catch (const c10::Error&) {
+    return false;
+  }
+}
+
 Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOptions& options) {
   Measurement measurement;
   RepeatedTimes times;
@@ -427,7 +438,10 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
   } catch (const c10::OutOfMemoryError&) {
     return out_of_memory();
   } catch (const c10::Error& error) {
-    throw DeviceError(std::string("the device failed: ") + error.what_without_backtrace());
+    const std::string sentence = "the device failed: " + first_line(error);
+    run.reset();
+    if (!answers()) throw DeviceLost(sentence);
+    throw DeviceError(sentence);
   }
   times.fill(measurement);
   return measurement;

@@ -50,6 +50,7 @@ class StepExecution final : public Execution {
   void make_reference();
   void use_allocator_settings(const std::string& conf);
   [[nodiscard]] StepFigures figures_of(const Run& run);
+  [[nodiscard]] bool answers();
 
   Backend& backend_;
   const StepTrace& trace_;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tidemark/errors.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/program.hpp"
 #include "tidemark/schedule.hpp"
@@ -59,6 +60,11 @@ struct ExecuteOptions {
   std::string alloc_conf;    // the setting's; matters to devices with a caching allocator only
 };
 
+// The device does not answer any more: nothing else can run there.
+struct DeviceLost : DeviceError {
+  using DeviceError::DeviceError;
+};
+
 // A step made ready for execution: its static values exist on the device.
 class Execution {
  public:
@@ -69,7 +75,8 @@ class Execution {
 
   // Executes a valid schedule of the prepared trace. Gradients are compared, bit for bit, with
   // those of an unscheduled replay in this process. Static values are as before afterwards.
-  // Throws DeviceError where an operator fails; out of memory is a value.
+  // Throws DeviceError where an operator fails, DeviceLost where all others will; out of memory is
+  // a value.
   [[nodiscard]] virtual Measurement execute(const Schedule& schedule,
                                             const ExecuteOptions& options) = 0;
 };

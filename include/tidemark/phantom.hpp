@@ -64,6 +64,13 @@ struct PhantomProcess {
   // False where another torch version's allocator could not be followed: then only taken_peak is
   // known.
   bool is_observed = false;
+  bool ran_backward = false;  // as far as it is observed
+  bool has_ended = false;     // by returning from main or calling exit
+  bool is_card_lost = false;  // it failed, as it was asked to
+  // Calls that failed because the process was forked from one that had used the GPU.
+  std::int64_t refused_after_fork = 0;
+  // Conditions that it read from the device, whose kernels make none: they were false.
+  std::int64_t conditions = 0;
   std::vector<PhantomDevice> devices;  // those it used
   std::vector<PhantomCall> calls;
   bool operator==(const PhantomProcess&) const = default;
@@ -80,6 +87,7 @@ struct PhantomRequest {
 
 struct PhantomRun {
   std::int32_t exit_status = 0;  // the command's; 128 + signal where one ended it
+  std::int32_t signal = 0;       // that ended the command; 0: none did
   std::vector<PhantomProcess> processes;
 };
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,16 +21,8 @@ namespace {
 
 // Named without their folder, which may hold a space; the loader finds them by library path.
 constexpr const char* preloaded = "libtidemark_phantom.so:libnccl.so.2";
-
-std::string library_folder() {
-  const std::filesystem::path folder =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "phantom";
-  if (!std::filesystem::exists(folder / "libtidemark_phantom.so")) {
-    throw DeviceError("the phantom GPU's libraries are not in " + folder.string() +
-                      "; keep the folder phantom beside the program, as the build made it");
-  }
-  return folder.string();
-}
+constexpr std::array<const char*, 4> library_files{
+    "libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1", "libnccl.so.2"};
 
 void prepend(const char* variable, const std::string& value) {
   const char* present = std::getenv(variable);
@@ -56,11 +49,22 @@ const phantom::ProcessRecord* own_record() {
 
 }  // namespace
 
-void set_phantom_environment(const GpuProfile& profile) {
-  const std::string folder = library_folder();
+std::string phantom_libraries() {
+  const std::filesystem::path folder =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "phantom";
+  for (const char* library : library_files) {
+    if (std::filesystem::exists(folder / library)) continue;
+    throw DeviceError("the phantom GPU's library " + std::string(library) + " is not in " +
+                      folder.string() +
+                      "; keep the folder phantom beside the program, as the build made it");
+  }
+  return folder.string();
+}
+
+void set_phantom_environment(const GpuProfile& profile, const std::string& libraries) {
   setenv(phantom::profile_variable, format_gpu_profile(profile).c_str(), 1);
   prepend("LD_PRELOAD", preloaded);
-  prepend("LD_LIBRARY_PATH", folder);
+  prepend("LD_LIBRARY_PATH", libraries);
 }
 
 void enter_phantom(const GpuProfile& profile) {
@@ -75,7 +79,7 @@ void enter_phantom(const GpuProfile& profile) {
         "the phantom GPU's libraries could not be loaded; the loader's own message "
         "stands above");
   }
-  set_phantom_environment(profile);
+  set_phantom_environment(profile, phantom_libraries());
   const std::vector<std::string> arguments = own_arguments();
   std::vector<char*> pointers;
   for (const std::string& argument : arguments) {
@@ -98,6 +102,7 @@ std::vector<PhantomCall> calls_of(const phantom::ProcessRecord& record) {
   const int count = std::min<int>(record.call_count, static_cast<int>(phantom::most_calls));
   for (int i = 0; i < count; ++i) {
     const phantom::CallRecord& call = record.calls[static_cast<std::size_t>(i)];
+    if (call.times == 0) continue;  // a forked process knows its parent's names
     calls.push_back({.name = call.name.data(),
                      .answer = static_cast<PhantomAnswer>(call.answer),
                      .times = call.times});

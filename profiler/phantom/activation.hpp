@@ -8,8 +8,10 @@
 
 namespace tidemark {
 
-// Sets it for this process's future programs. Throws DeviceError where the libraries are missing.
-void set_phantom_environment(const GpuProfile& profile);
+// The folder of the phantom's libraries. Throws DeviceError where they are missing.
+[[nodiscard]] std::string phantom_libraries();
+// Sets the environment for this process's future programs.
+void set_phantom_environment(const GpuProfile& profile, const std::string& libraries);
 
 [[nodiscard]] std::vector<PhantomCall> calls_of(const phantom::ProcessRecord& record);
 

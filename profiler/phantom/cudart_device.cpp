@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "context.hpp"
 #include "last_error.hpp"
 #include "machine.hpp"
 #include "observer.hpp"
@@ -19,6 +20,7 @@
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 using tidemark::KernelLimits;
+using tidemark::phantom::context_error;
 using tidemark::phantom::current_device;
 using tidemark::phantom::failed;
 using tidemark::phantom::Machine;
@@ -105,6 +107,7 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaSetDevice(int device) {
+  if (const cudaError_t error = context_error()) return error;
   if (!tidemark::phantom::is_device(device)) return failed(cudaErrorInvalidDevice);
   current_device() = device;
   return cudaSuccess;
@@ -205,6 +208,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, in
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  if (const cudaError_t error = context_error()) return error;
   tidemark::phantom::synchronize_device();
   return cudaSuccess;
 }
@@ -280,6 +284,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNotReady";
     case cudaErrorNotSupported:
       return "cudaErrorNotSupported";
+    case cudaErrorInitializationError:
+      return "cudaErrorInitializationError";
+    case cudaErrorECCUncorrectable:
+      return "cudaErrorECCUncorrectable";
     default:
       return "cudaErrorUnknown";
   }
@@ -299,6 +307,10 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "device not ready";
     case cudaErrorNotSupported:
       return "operation not supported on the phantom GPU";
+    case cudaErrorInitializationError:
+      return "initialization error";
+    case cudaErrorECCUncorrectable:
+      return "uncorrectable ECC error encountered";
     default:
       return "an error of the phantom GPU";
   }

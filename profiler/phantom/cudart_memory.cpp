@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "context.hpp"
 #include "last_error.hpp"
 #include "machine.hpp"
 #include "observer.hpp"
@@ -11,6 +12,7 @@
 // Parameters are named for their meaning even where a phantom ignores them.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
+using tidemark::phantom::context_error;
 using tidemark::phantom::current_device;
 using tidemark::phantom::failed;
 using tidemark::phantom::Machine;
@@ -19,6 +21,7 @@ using tidemark::phantom::Place;
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t size) {
+  if (const cudaError_t error = context_error()) return error;
   tidemark::phantom::start_observer();
   *pointer = nullptr;
   if (size == 0) return cudaSuccess;
@@ -27,6 +30,7 @@ cudaError_t cudaMalloc(void** pointer, size_t size) {
 }
 
 cudaError_t cudaFree(void* pointer) {
+  if (const cudaError_t error = context_error()) return error;
   const bool is_known = pointer == nullptr || Machine::get().free(pointer);
   return is_known ? cudaSuccess : failed(cudaErrorInvalidValue);
 }
@@ -38,6 +42,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t size, cudaStream_t stream) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, size_t size, unsigned flags) {
+  if (const cudaError_t error = context_error()) return error;
   *pointer = Machine::get().allocate_pinned(size);
   return *pointer == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
 }
@@ -60,6 +65,7 @@ cudaError_t cudaHostUnregister(void* pointer) {
 }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
+  if (const cudaError_t error = context_error()) return error;
   Machine& machine = Machine::get();
   *free_bytes = machine.free_bytes(current_device());
   *total = static_cast<size_t>(machine.profile().total_memory);
@@ -68,6 +74,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t size,
                             enum cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
   Machine::get().copy(destination, source, size);
   return cudaSuccess;
 }
@@ -85,6 +92,7 @@ cudaError_t cudaMemcpyPeerAsync(void* destination, int to, const void* source, i
 cudaError_t cudaMemcpy2DAsync(void* destination, size_t destination_pitch, const void* source,
                               size_t source_pitch, size_t width, size_t height,
                               enum cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
   for (size_t row = 0; row < height; ++row) {
     Machine::get().copy(static_cast<char*>(destination) + row * destination_pitch,
                         static_cast<const char*>(source) + row * source_pitch, width);
@@ -104,6 +112,7 @@ cudaError_t cudaGetSymbolAddress(void** pointer, const void* symbol) {
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, size_t size, cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
   Machine::get().fill(pointer, value, size);
   return cudaSuccess;
 }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "context.hpp"
 #include "last_error.hpp"
 #include "machine.hpp"
 #include "streams.hpp"
@@ -66,6 +67,7 @@ void synchronize_device() { known_done().synchronize_all(); }
 
 }  // namespace tidemark::phantom
 
+using tidemark::phantom::context_error;
 using tidemark::phantom::failed;
 using tidemark::phantom::known_done;
 using tidemark::phantom::Machine;
@@ -74,6 +76,7 @@ extern "C" {
 
 // Distinct handles, because the allocator pools by stream.
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
+  if (const cudaError_t error = context_error()) return error;
   *stream = new CUstream_st{priority};
   return cudaSuccess;
 }
@@ -95,9 +98,13 @@ cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
+  return cudaSuccess;
+}
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
   known_done().synchronize(stream);
   return cudaSuccess;
 }
@@ -136,6 +143,7 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode* mode
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (const cudaError_t error = context_error()) return error;
   *event = new CUevent_st{};
   return cudaSuccess;
 }
@@ -148,6 +156,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const cudaError_t error = context_error()) return error;
   event->stream = stream;
   event->recorded_at = tidemark::phantom::ticks.fetch_add(1) + 1;
   return cudaSuccess;
@@ -158,11 +167,13 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = context_error()) return error;
   const bool is_ready = !Machine::get().has_backlog() || known_done().is_ready(*event);
   return is_ready ? cudaSuccess : failed(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const cudaError_t error = context_error()) return error;
   known_done().synchronize(event->stream);
   return cudaSuccess;
 }

@@ -126,6 +126,30 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* activ
   return CUDA_SUCCESS;
 }
 
+// Triton asks it of every tensor that it passes to a kernel; not of host memory.
+CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr pointer) {
+  const int device = tidemark_phantom_device_of(reinterpret_cast<const void*>(pointer));
+  if (device < 0) return CUDA_ERROR_INVALID_VALUE;
+  switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      std::memcpy(value, &pointer, sizeof pointer);
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      std::memcpy(value, &device, sizeof device);
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      set_handle(static_cast<CUcontext*>(value), &contexts[device]);
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: {
+      const CUmemorytype type = CU_MEMORYTYPE_DEVICE;
+      std::memcpy(value, &type, sizeof type);
+      return CUDA_SUCCESS;
+    }
+    default:
+      return CUDA_ERROR_NOT_SUPPORTED;
+  }
+}
+
 CUresult cuGetErrorString(CUresult error, const char** text) {
   *text = error == CUDA_ERROR_OUT_OF_MEMORY ? "out of memory" : "an error of the phantom GPU";
   return CUDA_SUCCESS;
@@ -206,46 +230,6 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
     drop_owner(all, mapping->second);
     mapping = all.mapped.erase(mapping);
   }
-  return CUDA_SUCCESS;
-}
-
-// ---- Code ---------------------------------------------------------------------------------------
-
-// cuDNN compiles its attention kernels when it plans, and loads them; PyTorch's own run-time
-// compiled kernels are loaded as modules.
-
-CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jit_options,
-                           void** jit_values, unsigned jit_count, CUlibraryOption* options,
-                           void** values, unsigned count) {
-  set_handle(library, contexts);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary library, const char* name) {
-  set_handle(kernel, contexts);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuLibraryUnload(CUlibrary library) { return CUDA_SUCCESS; }
-
-CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-  set_handle(module, contexts);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count,
-                            CUjit_option* options, void** values) {
-  return cuModuleLoadData(module, image);
-}
-
-CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-  set_handle(function, contexts);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function,
-                                                     int block_size, size_t shared_bytes) {
-  *blocks = tidemark_phantom_occupancy(block_size, shared_bytes);
   return CUDA_SUCCESS;
 }
 

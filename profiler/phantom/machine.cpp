@@ -9,6 +9,7 @@
 #include <exception>
 #include <string>
 
+#include "context.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark::phantom {
@@ -109,7 +110,10 @@ Machine::Machine()
       device_count_(devices_of_environment()),
       has_backlog_(std::getenv(backlog_variable) != nullptr),
       record_(make_process_record(device_count_)),
-      taken_(most_devices, static_cast<std::size_t>(profile_.context_memory)) {}
+      taken_(most_devices, static_cast<std::size_t>(profile_.context_memory)) {
+  watch_forks();
+  std::atexit([] { get().record().has_ended = 1; });
+}
 
 bool Machine::take(int device, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
@@ -225,6 +229,7 @@ void Machine::copy(void* destination, const void* source, std::size_t bytes) {
   if (bytes == 0) return;
   const bool to_device = addresses_.holds(destination);
   const bool from_device = addresses_.holds(source);
+  if (bytes == 1 && from_device && !to_device && !is_written(source)) ++record_->conditions;
   if (bytes <= largest_real_copy || (!to_device && !from_device)) {
     if (to_device) note_written(static_cast<char*>(destination), bytes);
     std::memmove(destination, source, bytes);
@@ -252,6 +257,11 @@ void Machine::note_written(const char* start, std::size_t bytes) {
        page <= (number(start) + bytes - 1) / page_bytes; ++page) {
     written_pages_.insert(page);
   }
+}
+
+bool Machine::is_written(const void* address) {
+  const std::lock_guard lock(mutex_);
+  return written_pages_.count(number(address) / page_bytes) != 0;
 }
 
 void Machine::forget(void* start, std::size_t bytes) {

@@ -82,6 +82,7 @@ class Machine {
   Machine();
   void write_zeros(void* destination, std::size_t bytes);
   void note_written(const char* start, std::size_t bytes);
+  [[nodiscard]] bool is_written(const void* address);
 
   struct Allocation {
     std::size_t bytes;
@@ -107,6 +108,8 @@ class Machine {
 
 // Makes the record of this process: a file in the folder that the environment names, else memory.
 [[nodiscard]] ProcessRecord* make_process_record(int device_count);
+// In a forked process: an empty record of its own, at the same address.
+void renew_process_record(ProcessRecord& record);
 
 // The device of the calling thread, as cudaSetDevice set it.
 [[nodiscard]] int& current_device();

@@ -25,6 +25,12 @@ int tidemark_phantom_occupancy(int block_size, std::size_t shared_bytes) {
 
 std::size_t tidemark_phantom_segment_bytes() { return tidemark::phantom::segment_bytes; }
 
+int tidemark_phantom_device_of(const void* pointer) {
+  Machine& machine = Machine::get();
+  if (machine.place_of(pointer) != tidemark::phantom::Place::device) return -1;
+  return machine.device_of(pointer);
+}
+
 int tidemark_phantom_take(int device, std::size_t bytes) {
   return Machine::get().take(device, bytes) ? 1 : 0;
 }

@@ -13,6 +13,9 @@ int tidemark_phantom_current_device();
 int tidemark_phantom_device_attribute(int* value, int attribute, int device);
 int tidemark_phantom_occupancy(int block_size, std::size_t shared_bytes);
 std::size_t tidemark_phantom_segment_bytes();
+int tidemark_phantom_launch();
+// The device that a pointer points into; -1: it is host memory.
+int tidemark_phantom_device_of(const void* pointer);
 
 // 1: there was room on the device, and it is taken.
 int tidemark_phantom_take(int device, std::size_t bytes);

@@ -99,6 +99,16 @@ void read_account(DeviceRecord& device, c10::DeviceIndex index) {
   device.peak_operator = last_allocation(index).operation;
 }
 
+// The account shows a block only at the next event, which may never come: what it holds at least.
+void note_at_least(DeviceRecord& device, const LastAllocation& last, std::int64_t size) {
+  constexpr std::int64_t smallest_block = 512;
+  const std::int64_t block = (size + smallest_block - 1) / smallest_block * smallest_block;
+  if (device.allocated + block <= device.allocated_peak) return;
+  device.allocated_peak = device.allocated + block;
+  device.peak_phase = last.phase;
+  device.peak_operator = last.operation;
+}
+
 // Called under the allocator's lock, once per event.
 void follow(const TraceEntry& entry) {
   DeviceRecord& device = device_record(entry.device_);
@@ -108,6 +118,8 @@ void follow(const TraceEntry& entry) {
     LastAllocation& last = last_allocation(entry.device_);
     last.phase = current_phase();
     set_text(last.operation, doing.operation);
+    tidemark_phantom_record()->phases |= 1 << static_cast<int>(last.phase);
+    note_at_least(device, last, static_cast<std::int64_t>(entry.size_));
   } else if (entry.action_ == TraceEntry::FREE_COMPLETED) {
     tidemark_phantom_forget(reinterpret_cast<void*>(entry.addr_), entry.size_);
   }

@@ -13,6 +13,7 @@
 #include <iterator>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "machine.hpp"
 #include "unanswered.hpp"
@@ -21,8 +22,9 @@ namespace tidemark::phantom {
 
 namespace {
 
-// Null when the folder is gone or full: the process then runs unrecorded.
-void* map_file(const std::string& folder) {
+// At `where`, which may be null. Null when the folder is gone or full: the process then runs
+// unrecorded.
+void* map_file(const std::string& folder, void* where) {
   for (int attempt = 0; attempt < 1000; ++attempt) {
     // A process may replace itself (exec) and keep its number.
     const std::string path =
@@ -32,7 +34,8 @@ void* map_file(const std::string& folder) {
     if (file < 0) return nullptr;
     void* memory = MAP_FAILED;
     if (ftruncate(file, sizeof(ProcessRecord)) == 0) {
-      memory = mmap(nullptr, sizeof(ProcessRecord), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+      memory = mmap(where, sizeof(ProcessRecord), PROT_READ | PROT_WRITE,
+                    where == nullptr ? MAP_SHARED : MAP_SHARED | MAP_FIXED, file, 0);
     }
     close(file);
     return memory == MAP_FAILED ? nullptr : memory;
@@ -75,12 +78,44 @@ CallRecord* add_call(ProcessRecord& record, const char* name, Answer answer) {
 
 ProcessRecord* make_process_record(int device_count) {
   const char* folder = std::getenv(records_variable);
-  void* memory = folder == nullptr ? nullptr : map_file(folder);
+  void* memory = folder == nullptr ? nullptr : map_file(folder, nullptr);
   if (memory == nullptr) memory = std::calloc(1, sizeof(ProcessRecord));
   if (memory == nullptr) std::abort();
   auto* record = static_cast<ProcessRecord*>(memory);
   describe_process(*record, device_count);
   return record;
+}
+
+void renew_process_record(ProcessRecord& record) {
+  struct Call {
+    std::array<char, sizeof CallRecord::name> name;
+    Answer answer;
+  };
+  // Known calls keep their places, which the callers remember.
+  std::vector<Call> calls(static_cast<std::size_t>(record.call_count.load()));
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    std::copy_n(record.calls[i].name.begin(), calls[i].name.size(), calls[i].name.begin());
+    calls[i].answer = record.calls[i].answer;
+  }
+  const std::int32_t device_count = record.device_count;
+  const std::int32_t is_observed = record.is_observed;
+  void* const memory = &record;
+  const char* folder = std::getenv(records_variable);
+  if (folder == nullptr) {
+    std::memset(memory, 0, sizeof record);
+  } else if (map_file(folder, memory) == nullptr) {
+    // The parent's must not be written to.
+    void* own = mmap(memory, sizeof record, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (own == MAP_FAILED) std::abort();
+  }
+  describe_process(record, device_count);
+  record.is_observed = is_observed;
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    record.calls[i].name = calls[i].name;
+    record.calls[i].answer = calls[i].answer;
+  }
+  record.call_count = static_cast<std::int32_t>(calls.size());
 }
 
 }  // namespace tidemark::phantom

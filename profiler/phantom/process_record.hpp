@@ -17,6 +17,8 @@ inline constexpr const char* profile_variable = "TIDEMARK_PHANTOM_PROFILE";  // 
 inline constexpr const char* records_variable = "TIDEMARK_PHANTOM_RECORDS";  // a folder
 inline constexpr const char* devices_variable = "TIDEMARK_PHANTOM_DEVICES";  // how many
 inline constexpr const char* backlog_variable = "TIDEMARK_PHANTOM_BACKLOG";  // 1: see streams.cpp
+// A number of kernels after which the card fails for good, to try what a program does then.
+inline constexpr const char* lost_variable = "TIDEMARK_PHANTOM_LOST_AFTER";
 
 // Where in a training step: told by autograd's and the optimizers' own marks.
 enum class Phase : std::int32_t { unknown, forward, backward, recomputation, optimizer };
@@ -63,6 +65,14 @@ struct ProcessRecord {
   // 0: the allocator's events could not be followed (another torch version), peaks are unknown.
   std::int32_t is_observed;
   std::int32_t used_device;  // the process made a stream or an allocation
+  std::int32_t has_ended;    // by returning from main or calling exit
+  std::int32_t is_lost;      // the card stopped answering, as was asked for
+  // One bit for each Phase in which something was allocated.
+  std::atomic<std::int32_t> phases;
+  // Calls that failed because the process was forked from one that had used the GPU.
+  std::atomic<std::int64_t> refused_after_fork;
+  // Single bytes, which are conditions, read where no copy had written: false.
+  std::atomic<std::int64_t> conditions;
   std::array<char, 512> command;
   std::array<DeviceRecord, most_devices> devices;
   std::array<CallRecord, most_calls> calls;

@@ -65,9 +65,15 @@ class SignalsLeftToCommand {
   struct sigaction quit_ {};
 };
 
-void set_environment(const PhantomRequest& request, const std::string& folder) {
-  set_phantom_environment(request.profile);
-  setenv(phantom::records_variable, folder.c_str(), 1);
+// Where the command finds its libraries, and where its processes leave their records.
+struct Folders {
+  std::string libraries;
+  std::string records;
+};
+
+void set_environment(const PhantomRequest& request, const Folders& folders) {
+  set_phantom_environment(request.profile, folders.libraries);
+  setenv(phantom::records_variable, folders.records.c_str(), 1);
   if (request.gpus > 0) {
     setenv(phantom::devices_variable, std::to_string(request.gpus).c_str(), 1);
   }
@@ -75,10 +81,10 @@ void set_environment(const PhantomRequest& request, const std::string& folder) {
 }
 
 // In the new process. Only a failure comes back, as the pipe's content.
-[[noreturn]] void become(const PhantomRequest& request, const std::string& folder, int pipe) {
+[[noreturn]] void become(const PhantomRequest& request, const Folders& folders, int pipe) {
   std::string failure;
   try {
-    set_environment(request, folder);
+    set_environment(request, folders);
     std::vector<char*> arguments;
     for (const std::string& argument : request.command) {
       arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -103,7 +109,8 @@ std::string read_all(int file) {
   return text;
 }
 
-std::int32_t run(const PhantomRequest& request, const std::string& folder) {
+// The command's status, as waitpid gives it.
+int run(const PhantomRequest& request, const Folders& folders) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw DeviceError("this process has no file descriptors left");
   const SignalsLeftToCommand signals;
@@ -111,7 +118,7 @@ std::int32_t run(const PhantomRequest& request, const std::string& folder) {
   if (child < 0) throw DeviceError(std::string("no process can be made: ") + std::strerror(errno));
   if (child == 0) {
     signals.restore();
-    become(request, folder, ends[1]);
+    become(request, folders, ends[1]);
   }
   close(ends[1]);
   const std::string failure = read_all(ends[0]);
@@ -120,7 +127,7 @@ std::int32_t run(const PhantomRequest& request, const std::string& folder) {
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (!failure.empty()) throw UsageError(failure);
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  return status;
 }
 
 PhantomPlace place(phantom::Phase phase, const std::array<char, 120>& operation) {
@@ -144,10 +151,19 @@ PhantomDevice device_of(const phantom::DeviceRecord& record, std::int32_t index)
   return device;
 }
 
+bool has_phase(const phantom::ProcessRecord& record, phantom::Phase phase) {
+  return (record.phases.load() >> static_cast<int>(phase) & 1) != 0;
+}
+
 PhantomProcess process_of(const phantom::ProcessRecord& record) {
   PhantomProcess process{.id = record.process,
                          .command = record.command.data(),
                          .is_observed = record.is_observed != 0,
+                         .ran_backward = has_phase(record, phantom::Phase::backward),
+                         .has_ended = record.has_ended != 0,
+                         .is_card_lost = record.is_lost != 0,
+                         .refused_after_fork = record.refused_after_fork,
+                         .conditions = record.conditions,
                          .calls = calls_of(record)};
   if (record.rank >= 0) process.rank = record.rank;
   for (std::int32_t index = 0; index < record.device_count; ++index) {
@@ -178,11 +194,16 @@ std::optional<PhantomProcess> read_record(const std::filesystem::path& path) {
 }  // namespace
 
 PhantomRun run_on_phantom(const PhantomRequest& request) {
+  const std::string libraries = phantom_libraries();
   const RecordFolder folder;
-  PhantomRun result{.exit_status = run(request, folder.path())};
+  const int status = run(request, {.libraries = libraries, .records = folder.path()});
+  PhantomRun result;
+  if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+  result.exit_status = WIFSIGNALED(status) ? 128 + result.signal : WEXITSTATUS(status);
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
     std::optional<PhantomProcess> process = read_record(entry.path());
-    if (process && !process->devices.empty()) result.processes.push_back(std::move(*process));
+    if (!process || (process->devices.empty() && process->refused_after_fork == 0)) continue;
+    result.processes.push_back(std::move(*process));
   }
   std::sort(result.processes.begin(), result.processes.end(),
             [](const PhantomProcess& one, const PhantomProcess& other) {

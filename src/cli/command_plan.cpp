@@ -17,6 +17,7 @@
 #include "tidemark/io.hpp"
 #include "tidemark/planner.hpp"
 #include "tidemark/report.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -38,6 +39,7 @@ struct PlanOptions {
   std::optional<double> time_limit_seconds;
   bool is_pareto = false;
   bool prints_json = false;
+  bool is_strict = false;
   std::optional<std::string> output;
 };
 
@@ -64,6 +66,7 @@ po::options_description describe_plan_options() {
       "execute", "execute the plan and compare")(
       "repeat", po::value<std::int32_t>()->default_value(1), "measured executions")(
       "values-from", word(), "the .pt2 whose values a saved trace executes with")(
+      "strict", "calls that a phantom GPU cannot answer exactly are an error")(
       "json", "print the plan as JSON")("output,o", word(),
                                         "the plan.json to write; a folder with --pareto");
   return options;
@@ -102,6 +105,7 @@ PlanOptions read_plan_options(const po::variables_map& given) {
     throw UsageError("--pareto chooses the budgets itself; leave --budget out");
   }
   options.prints_json = given.count("json") != 0;
+  options.is_strict = given.count("strict") != 0;
   options.output = option<std::string>(given, "output");
   return options;
 }
@@ -160,6 +164,7 @@ ExitCode plan_for_budget(const PlanOptions& options, const OpenedStep& step,
   if (step.execution) {
     code = execute_plan(step.trace, *step.execution, options.execute, plan, streams);
   }
+  note_unanswered_calls(plan.notes);
   if (options.prints_json) {
     streams.out << format_plan(plan);
   } else {
@@ -252,8 +257,9 @@ ExitCode run_plan(const Arguments& arguments, const Streams& streams) {
   line.insert(line.end(), arguments.begin(), arguments.end());
   const OpenedStep step = open_step(options.step, line, streams);
   const InterruptGuard guard;
-  return options.is_pareto ? plan_front(options, step, streams)
-                           : plan_for_budget(options, step, streams);
+  const ExitCode code = options.is_pareto ? plan_front(options, step, streams)
+                                          : plan_for_budget(options, step, streams);
+  return judge_unanswered_calls(code, options.is_strict, streams);
 }
 
 }  // namespace tidemark

@@ -9,6 +9,7 @@
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/report.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -62,6 +63,7 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
   po::options_description options("options");
   add_record_options(options);
   options.add_options()("values", "also print each gradient's 2-norm")("json", "print JSON")(
+      "strict", "calls that a phantom GPU cannot answer exactly are an error")(
       "output,o", po::value<std::string>(), "the trace to write, such as step.json.gz");
   const auto given = parse_options("record", "MODEL is an exported program (.pt2).", options,
                                    {"MODEL"}, arguments, streams);
@@ -74,8 +76,9 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
     throw InputError(path, "", "is a recorded step already; give a .pt2 file");
   Arguments line{"record"};
   line.insert(line.end(), arguments.begin(), arguments.end());
-  const RecordedProgram recorded = record_program(make_device(request.device, request.threads),
-                                                  request, std::move(*program), line);
+  RecordedProgram recorded = record_program(make_device(request.device, request.threads), request,
+                                            std::move(*program), line);
+  note_unanswered_calls(recorded.step.notes);
   const bool with_values = given->count("values") != 0;
   if (given->count("json") != 0) {
     print_json(recorded.step, with_values, streams.out);
@@ -86,7 +89,9 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
   if (const auto output = option<std::string>(*given, "output")) {
     write_step_trace(recorded.step.trace, *output);
   }
-  return recorded.step.replay == GradientVerdict::differ ? ExitCode::failed : ExitCode::done;
+  const bool differs = recorded.step.replay == GradientVerdict::differ;
+  return judge_unanswered_calls(differs ? ExitCode::failed : ExitCode::done,
+                                given->count("strict") != 0, streams);
 }
 
 }  // namespace tidemark

@@ -6,6 +6,7 @@
 #include "plan_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -32,6 +33,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   add_record_options(options);
   options.add_options()("plan", po::value<std::string>(), "the plan.json to execute")(
       "repeat", po::value<std::int32_t>()->default_value(1), "measured executions")(
+      "strict", "calls that a phantom GPU cannot answer exactly are an error")(
       "values-from", po::value<std::string>(), "the .pt2 whose values a saved trace executes with")(
       "json", "print the plan as JSON")("output,o", po::value<std::string>(),
                                         "write the plan with what was measured");
@@ -55,6 +57,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
       .repeat = (*given)["repeat"].as<std::int32_t>(), .warm_up = 1, .alloc_conf = {}};
   if (execute.repeat < 1) throw UsageError("--repeat takes a positive number");
   const ExitCode code = execute_plan(step.trace, *step.execution, execute, plan, streams);
+  note_unanswered_calls(plan.notes);
   if (given->count("json") != 0) {
     streams.out << format_plan(plan);
   } else {
@@ -63,7 +66,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   if (const auto output = option<std::string>(*given, "output")) {
     write_file(*output, format_plan(plan));
   }
-  return code;
+  return judge_unanswered_calls(code, given->count("strict") != 0, streams);
 }
 
 }  // namespace tidemark

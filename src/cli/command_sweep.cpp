@@ -15,6 +15,7 @@
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/sweep.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -72,8 +73,10 @@ po::options_description describe_sweep_options() {
       "no-execute", "only predict")("values-from", word(),
                                     "the .pt2 whose values a saved trace executes with")(
       "resume", "go on with the sweep in the output folder")(
-      "strict", "assumptions and failed settings make the command fail")(
-      "tolerance", word()->default_value("0"), "bytes by which a measured peak may differ")(
+      "strict",
+      "assumptions, failed settings and calls that a phantom GPU cannot answer exactly "
+      "make the command fail")("tolerance", word()->default_value("0"),
+                               "bytes by which a measured peak may differ")(
       "time-tolerance", po::value<double>(), "percent by which a measured step time may differ")(
       "output,o", word(),
       "folder for sweep.json, the trace, every row, the configuration and report.html");
@@ -384,7 +387,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
     streams.err << "tidemark: interrupted; go on with the same command and --resume\n";
     return ExitCode::failed;
   }
-  return judge(options, sweep, streams);
+  return judge_unanswered_calls(judge(options, sweep, streams), options.is_strict, streams);
 }
 
 }  // namespace tidemark

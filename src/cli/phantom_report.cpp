@@ -1,7 +1,10 @@
 #include "phantom_report.hpp"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <string>
+#include <vector>
 
 #include "tidemark/report.hpp"
 
@@ -69,11 +72,55 @@ void print_device(const PhantomProcess& process, const PhantomDevice& device, st
   }
 }
 
+// What a reader must know to take the figures for what they are.
+std::vector<std::string> remarks(const PhantomRun& run) {
+  std::vector<std::string> all;
+  const char* const end =
+      run.processes.empty() ? "before it used the GPU" : "the figures tell what it used until then";
+  if (run.signal != 0) {
+    all.push_back("the command was ended by signal " + std::to_string(run.signal) + " (" +
+                  strsignal(run.signal) + "): " + end);
+  } else if (run.exit_status != 0) {
+    all.push_back("the command ended with exit status " + std::to_string(run.exit_status) + ": " +
+                  end);
+  } else if (run.processes.empty()) {
+    all.emplace_back("the command used no GPU");
+  }
+  return all;
+}
+
+std::vector<std::string> remarks(const PhantomProcess& process) {
+  std::vector<std::string> all;
+  if (process.refused_after_fork > 0) {
+    all.push_back("it was forked from a process that had used the GPU, so CUDA failed " +
+                  times(process.refused_after_fork) +
+                  ", as on a real GPU; start such workers with the method spawn");
+    return all;
+  }
+  if (process.is_card_lost) {
+    all.emplace_back("the card failed, as it was asked to");
+  }
+  if (!process.has_ended) {
+    all.emplace_back(
+        "it ended abruptly (a crash, a signal or os._exit), so its last operation may be missing");
+  }
+  if (process.conditions > 0) {
+    all.push_back("it read a condition from the GPU " + times(process.conditions) +
+                  ", where kernels make no values: each was false, and on a card another path may "
+                  "be taken (Transformers then leaves out masks that mask nothing)");
+  }
+  if (process.is_observed && !process.ran_backward) {
+    all.emplace_back("no backward ran, so these are not the peaks of a training step");
+  }
+  return all;
+}
+
 void print_process(const PhantomProcess& process, std::ostream& out) {
   out << "process " << process.id;
   if (process.rank) out << ", rank " << *process.rank;
   out << ": " << process.command << '\n';
   for (const PhantomDevice& device : process.devices) print_device(process, device, out);
+  for (const std::string& remark : remarks(process)) out << "  note: " << remark << '\n';
   for (const PhantomCall& call : process.calls) {
     out << "  " << name_of(call.answer) << ": " << call.name << ", " << times(call.times) << '\n';
   }
@@ -111,6 +158,7 @@ Json json_of(const PhantomProcess& process) {
   for (const PhantomDevice& device : process.devices) {
     json["devices"].push_back(json_of(device, process.is_observed));
   }
+  json["notes"] = remarks(process);
   json["calls_without_answer"] = Json::array();
   for (const PhantomCall& call : process.calls) {
     json["calls_without_answer"].push_back(
@@ -124,8 +172,8 @@ Json json_of(const PhantomProcess& process) {
 void print_phantom_run(const GpuProfile& profile, const PhantomRun& run, std::ostream& out) {
   out << "phantom " << profile.name << " (" << profile.device_name << ", "
       << format_bytes(profile.total_memory) << ")\n";
-  if (run.processes.empty()) out << "the command used no GPU\n";
   for (const PhantomProcess& process : run.processes) print_process(process, out);
+  for (const std::string& remark : remarks(run)) out << remark << '\n';
 }
 
 std::string format_phantom_run(const GpuProfile& profile, const PhantomRun& run) {
@@ -135,6 +183,7 @@ std::string format_phantom_run(const GpuProfile& profile, const PhantomRun& run)
   json["gpu"] = profile.name;
   json["total_memory_bytes"] = profile.total_memory;
   json["exit_status"] = run.exit_status;
+  json["notes"] = remarks(run);
   json["processes"] = Json::array();
   for (const PhantomProcess& process : run.processes) json["processes"].push_back(json_of(process));
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -8,6 +8,8 @@
 
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/record_stream.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -42,6 +44,10 @@ class SweepRunner {
     for (std::size_t i = 0; i < request_.settings.size(); ++i) {
       report_progress({i, request_.settings.size(), describe(request_.settings[i])});
       add_row(i);
+      if (is_device_lost_) {
+        note_loss(i);
+        break;
+      }
       if (interrupted && i + 1 < request_.settings.size()) {
         notes_.push_back("interrupted after " + std::to_string(i + 1) + " of " +
                          std::to_string(request_.settings.size()) + " settings");
@@ -118,8 +124,10 @@ class SweepRunner {
     return !request_.lists_every_invalid && request_.yours != i;
   }
 
-  [[nodiscard]] RowDetail make_row(std::size_t i) const;
-  void execute_row(const Schedule& schedule, RowDetail& detail) const;
+  [[nodiscard]] RowDetail make_row(std::size_t i);
+  void execute_row(const Schedule& schedule, RowDetail& detail);
+  void note_loss(std::size_t i);
+  void note_lagging_copies(const Schedule& schedule, SweepRow& row) const;
   void note_shared_reasons();
   void finish();
 
@@ -132,9 +140,10 @@ class SweepRunner {
   Sweep sweep_;
   std::vector<std::string> notes_;
   std::map<std::string, Refused> refused_;
+  bool is_device_lost_ = false;
 };
 
-RowDetail SweepRunner::make_row(std::size_t i) const {
+RowDetail SweepRunner::make_row(std::size_t i) {
   const Setting& setting = request_.settings[i];
   RowDetail detail;
   detail.fingerprint = sweep_.fingerprint;
@@ -159,6 +168,7 @@ RowDetail SweepRunner::make_row(std::size_t i) const {
   detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);
   detail.predicted = std::move(prediction.timeline);
   detail.schedule = std::move(valid.schedule);
+  note_lagging_copies(detail.schedule, detail.row);
   if (prediction.out_of_memory) {
     detail.row.status = Status::out_of_memory;
     detail.row.notes.insert(detail.row.notes.begin(), *prediction.out_of_memory);
@@ -167,7 +177,7 @@ RowDetail SweepRunner::make_row(std::size_t i) const {
   return detail;
 }
 
-void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) const {
+void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) {
   SweepRow& row = detail.row;
   try {
     ExecuteOptions options = request_.execute;
@@ -182,10 +192,31 @@ void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) const
     row.measured = MeasuredFigures{.figures = measurement.figures,
                                    .step_seconds_noise = measurement.step_seconds_noise};
     detail.measured = std::move(measurement.timeline);
+  } catch (const DeviceLost& error) {
+    is_device_lost_ = true;
+    row.status = Status::failed;
+    row.notes.insert(row.notes.begin(), error.what());
   } catch (const DeviceError& error) {
     row.status = Status::failed;
     row.notes.insert(row.notes.begin(), error.what());
   }
+}
+
+// The row's own figures are of copies that the schedule waits for.
+void SweepRunner::note_lagging_copies(const Schedule& schedule, SweepRow& row) const {
+  const auto reserved =
+      lagging_copies(request_.trace, schedule, simulate_options(request_.trace, row.setting));
+  if (!reserved) return;
+  row.notes.push_back("DeepSpeed's own copies reserve " + std::to_string(reserved->drained) +
+                      " B where each is done at once and " + std::to_string(reserved->backlogged) +
+                      " B where none is done before the step ends");
+}
+
+void SweepRunner::note_loss(std::size_t i) {
+  notes_.push_back("the device was lost at setting " + describe(request_.settings[i]) + "; " +
+                   std::to_string(request_.settings.size() - i - 1) +
+                   " settings after it were not run" +
+                   (request_.folder ? ", go on with the same command and --resume" : ""));
 }
 
 void SweepRunner::note_shared_reasons() {
@@ -199,6 +230,11 @@ void SweepRunner::note_shared_reasons() {
 
 void SweepRunner::finish() {
   sweep_.notes = notes_;
+  if (execution_ != nullptr && sweep_.device.kind == DeviceKind::phantom) {
+    sweep_.notes.emplace_back(
+        "kernels do nothing on a phantom GPU: no gradients are compared and no times measured");
+  }
+  note_unanswered_calls(sweep_.notes);
   recommend(sweep_);
   if (!request_.folder) return;
   write_file((fs::path(*request_.folder) / "sweep.json").string(), format_sweep(sweep_));

@@ -146,6 +146,30 @@ TEST_CASE("a device that fails leaves a failed row and the others", "[sweep]") {
   CHECK(read_sweep(folder / "sweep/sweep.json").rows == sweep.rows);
 }
 
+TEST_CASE("a device that is lost ends the sweep, which keeps its rows and goes on later",
+          "[sweep]") {
+  const BlockChain chain(4);
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(chain.trace());
+  request.folder = folder / "sweep";
+  FakeExecution lost(chain.trace(), {.is_lost_at = 3});
+  const Sweep partial = run(request, &lost);
+  CHECK(lost.executions == 4);
+  REQUIRE(partial.rows.size() == 5);
+  CHECK(partial.rows[3].status == Status::ok);
+  CHECK(partial.rows[4].status == Status::failed);
+  CHECK(partial.rows[4].notes.front() == "the card fell off the bus");
+  CHECK_THAT(partial.notes.back(), Catch::Contains("lost") && Catch::Contains("--resume"));
+  CHECK(read_sweep(folder / "sweep/sweep.json").rows == partial.rows);
+
+  request.resumes = true;
+  FakeExecution repaired(chain.trace(), {});
+  const Sweep whole = run(request, &repaired);
+  CHECK(whole.rows.size() == 23);
+  CHECK(whole.rows[4].status == Status::ok);
+  CHECK(whole.notes.empty());
+}
+
 TEST_CASE("the axes and the configuration's own setting", "[sweep_settings]") {
   const BlockChain chain(4);
   const auto runs = find_blocks(chain.trace());

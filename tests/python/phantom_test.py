@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -56,17 +57,118 @@ tell()
 import deepspeed
 deepspeed.init_distributed()
 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-stage = int(sys.argv[1])
-model = torch.nn.Sequential(*[torch.nn.Linear(128, 128) for _ in range(4)])
-engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config={
-    "train_micro_batch_size_per_gpu": 2, "bf16": {"enabled": True},
-    "zero_optimization": {"stage": stage},
-    "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}}})
-for _ in range(2):
-    loss = engine(torch.randn(2, 128, device=engine.device, dtype=torch.bfloat16)).float().sum()
-    engine.backward(loss)
-    engine.step()
+for stage in map(int, sys.argv[1:]):
+    model = torch.nn.Sequential(*[torch.nn.Linear(128, 128) for _ in range(4)])
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config={
+        "train_micro_batch_size_per_gpu": 2, "bf16": {"enabled": True},
+        "zero_optimization": {"stage": stage},
+        "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}}})
+    for _ in range(2):
+        x = torch.randn(2, 128, device=engine.device, dtype=torch.bfloat16)
+        engine.backward(engine(x).float().sum())
+        engine.step()
+    print("stage", stage, "stepped", flush=True)
 tell()
+""",
+    "accelerate": """
+from accelerate import Accelerator
+accelerator = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=2)
+model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.Linear(256, 64))
+data = torch.utils.data.DataLoader(torch.randn(16, 64), batch_size=4)
+model, optimizer, data = accelerator.prepare(model, torch.optim.AdamW(model.parameters()), data)
+for x in data:
+    with accelerator.accumulate(model):
+        accelerator.backward(model(x).float().square().mean())
+        if accelerator.sync_gradients:
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+tell()
+""",
+    # A model made on the meta device, its blocks checkpointed and sharded one by one.
+    "torchtitan": """
+import torch.distributed as dist
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+nn = torch.nn
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.qkv = nn.RMSNorm(64), nn.Linear(64, 192, bias=False)
+        self.up, self.down = nn.Linear(64, 256, bias=False), nn.Linear(256, 64, bias=False)
+    def forward(self, x):
+        q, k, v = (t.unflatten(-1, (4, 16)).transpose(1, 2)
+                   for t in self.qkv(self.norm(x)).chunk(3, -1))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + mixed.transpose(1, 2).flatten(2)
+        return x + self.down(F.silu(self.up(x)))
+rank = int(os.environ["LOCAL_RANK"])
+torch.cuda.set_device(rank)
+dist.init_process_group("nccl")
+mesh = dist.init_device_mesh("cuda", (dist.get_world_size(),))
+with torch.device("meta"):
+    blocks = [checkpoint_wrapper(Block()) for _ in range(3)]
+    model = nn.Sequential(nn.Embedding(128, 64), *blocks, nn.Linear(64, 128, bias=False))
+policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+for block in blocks:
+    fully_shard(block, mesh=mesh, mp_policy=policy)
+fully_shard(model, mesh=mesh, mp_policy=policy)
+model.to_empty(device="cuda")
+for module in model.modules():
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+for _ in range(2):
+    tokens = torch.zeros(2, 32, dtype=torch.long, device="cuda")
+    F.cross_entropy(model(tokens).flatten(0, 1).float(), tokens.flatten()).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+    optimizer.step()
+    optimizer.zero_grad()
+tell()
+dist.destroy_process_group()
+""",
+    "compiled": """
+import triton
+import triton.language as tl
+@triton.jit
+def double(x, out, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, 2 * tl.load(x + i, mask=i < n), mask=i < n)
+model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.LayerNorm(256)).cuda()
+x = torch.randn(32, 64, device="cuda")
+out = torch.empty_like(x)
+double[(2,)](x, out, x.numel(), BLOCK=1024)
+torch.compile(model)(out).sum().backward()
+tell()
+""",
+    "workers": """
+data = torch.utils.data.DataLoader(torch.ones(64, 16), batch_size=8, num_workers=2, pin_memory=True)
+layer = torch.nn.Linear(16, 16).cuda()
+for x in data:
+    layer(x.cuda(non_blocking=True)).sum().backward()
+tell()
+""",
+    "fork": """
+x = torch.ones(1000, device="cuda")
+child = os.fork()
+if child == 0:
+    try:
+        x + 1
+    except RuntimeError as error:
+        print(str(error).splitlines()[0], flush=True)
+        os._exit(3)
+    os._exit(0)
+print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+tell()
+""",
+    "crash": """
+import ctypes
+x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+y = torch.empty(3 << 20, dtype=torch.uint8, device="cuda")
+ctypes.string_at(0)
+""",
+    "early": """
+sys.exit("there is no data")
 """,
     "out_of_memory": """
 blocks = []
@@ -159,10 +261,108 @@ def check_refusal(phantom):
            done, str(report))
 
 
-def check_sudden_end(phantom):
-    done, report = phantom.run("sudden_end")
-    expect(done.returncode == 7, done, f"exit {done.returncode}")
-    expect(reported_peaks(report)[0][0] >= 1 << 30, done, str(report))
+def check_abrupt_end(phantom, name, status, allocated, sentence):
+    """However it ends, nothing that was allocated is missing."""
+    done, report = phantom.run(name)
+    expect(done.returncode == status and report["exit_status"] == status, done, str(report))
+    expect(reported_peaks(report)[0][0] == allocated, done, str(report))
+    [process] = report["processes"]
+    expect(any("abruptly" in note for note in process["notes"]), done, str(report))
+    expect(any("no backward" in note for note in process["notes"]), done, str(report))
+    expect(len(report["notes"]) == 1 and sentence in report["notes"][0], done, str(report))
+
+
+def check_early_exit(phantom):
+    done, report = phantom.run("early")
+    expect(done.returncode == 1 and report["processes"] == [], done, str(report))
+    expect("before it used the GPU" in report["notes"][0], done, str(report))
+
+
+def check_training(phantom, name, **how):
+    """A step that ran to its end: nothing to remark."""
+    done, report = check_peaks(phantom, name, **how)
+    expect(report["notes"] == [], done, str(report))
+    for process in report["processes"]:
+        expect(process["notes"] == [], done, str(report))
+        expect(process["devices"][0]["peak"]["phase"] != "outside of a step", done, str(report))
+    return done, report
+
+
+def check_trainer(phantom):
+    """Transformers asks the device whether a mask can be left out."""
+    done, report = check_peaks(phantom, "gpt2_trainer")
+    [process] = report["processes"]
+    expect(len(process["notes"]) == 1 and "condition" in process["notes"][0], done, str(report))
+
+
+def check_workers(phantom):
+    _, report = check_training(phantom, "workers")
+    # Workers that leave the GPU alone are no processes on it.
+    assert len(report["processes"]) == 1, report
+
+
+def check_fork(phantom):
+    done, report = phantom.run("fork")
+    expect("child 3" in done.stdout and "initialization error" in done.stdout, done, "no error")
+    parent, child = report["processes"]
+    expect(parent["devices"] and not child["devices"], done, str(report))
+    expect("forked" in child["notes"][0] and "spawn" in child["notes"][0], done, str(report))
+    expect(child["calls_without_answer"] == [], done, str(report))
+
+
+def check_stages(phantom, environment):
+    done, _ = check_training(phantom, "deepspeed", arguments="0123", environment=environment)
+    expect(done.stdout.count("stepped") == 4, done, "not every stage of ZeRO made its steps")
+
+
+def check_usage(phantom):
+    """Wrong usage is 2, a broken installation 1, each told in one sentence."""
+    def ends(status, words, *arguments, program=phantom.tidemark):
+        command = [str(part) for part in (program, "phantom", *arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        expect(done.returncode == status, done, f"exit {done.returncode}")
+        expect(done.stderr.count("\n") == 1 and words in done.stderr, done, words)
+
+    ends(2, "needs a command")
+    ends(2, "h200", "--gpu", "h2000", "--", "true")
+    ends(2, "cannot be started", "--", "no_such_program")
+    alone = phantom.folder / "tidemark"
+    shutil.copy(phantom.tidemark, alone)
+    ends(1, "keep the folder phantom beside the program", "--", "true", program=alone)
+
+
+def check_lost_card(phantom):
+    """A card that fails for good: the rows so far stay, and the sweep goes on with a new one."""
+    model = pathlib.Path(__file__).parent.parent / "data" / "gpt2.pt2"
+    folder = phantom.folder / "lost"
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(kernels, *options):
+        command = [phantom.tidemark, "sweep", model, "--device", "phantom:l4", "-o", folder,
+                   "--number-checkpoints", "none,2,12", "--partition-activations", "off",
+                   "--contiguous-memory-optimization", "off", *options]
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, timeout=300,
+            env={**os.environ, "TIDEMARK_PHANTOM_LOST_AFTER": str(kernels)})
+        path = folder / "sweep.json"
+        return done, json.loads(path.read_text()) if path.exists() else None
+
+    done, result = sweep(10)
+    expect(done.returncode == 1 and result is None, done, "recording goes on without a card")
+    expect("uncorrectable ECC error" in done.stderr.splitlines()[-1], done, "no sentence")
+    # The recording needs about 1,500 kernels, each row at least twice 500.
+    done, result = sweep(4000)
+    rows = result["rows"]
+    expect(done.returncode == 1 and 1 < len(rows) < 7, done, f"{len(rows)} rows")
+    # The row in which the card fails, and at most one more, which finds that it is gone for good.
+    failed = [row for row in rows if row["status"] == "failed"]
+    expect(0 < len(failed) < 3 and rows[-len(failed):] == failed, done, "rows")
+    expect({row["status"] for row in rows[: -len(failed)]} == {"ok"}, done, "rows")
+    for row in failed:
+        expect("uncorrectable ECC error" in row["notes"][0], done, str(row["notes"]))
+    expect(any("lost" in note for note in result["notes"]), done, str(result["notes"]))
+    done, result = sweep(0, "--resume")
+    expect(done.returncode == 0 and len(result["rows"]) == 7, done, f"exit {done.returncode}")
 
 
 def check_strict(phantom):
@@ -172,28 +372,70 @@ def check_strict(phantom):
     expect(done.returncode == 1 and "batch norm" in done.stderr, done, f"exit {done.returncode}")
 
 
+def check_strict_tool(phantom):
+    """The tool's own commands: counted and named in notes, an error with --strict."""
+    data = pathlib.Path(__file__).parent.parent / "data"
+    few = ["--number-checkpoints", "none", "--partition-activations", "off",
+           "--cpu-checkpointing", "off", "--contiguous-memory-optimization", "off"]
+
+    def ends(status, command, model, *options):
+        line = [phantom.tidemark, command, data / model, "--device", "phantom:h200", *options]
+        done = subprocess.run([str(part) for part in line], capture_output=True, text=True, timeout=300)
+        expect(done.returncode == status, done, f"exit {done.returncode}")
+        if model == "resnet.pt2":
+            expect("batch norm" in done.stdout + done.stderr, done, "not named")
+
+    trace, plan = phantom.folder / "resnet.json.gz", phantom.folder / "plan.json"
+    ends(0, "sweep", "gpt2.pt2", *few, "--strict")
+    ends(0, "sweep", "resnet.pt2", *few)
+    ends(1, "sweep", "resnet.pt2", *few, "--strict")
+    ends(1, "record", "resnet.pt2", "--strict", "-o", trace)
+    ends(0, "plan", "resnet.pt2", "--budget", "1GiB", "-o", plan)
+    ends(0, "run", trace, "--plan", plan)
+    ends(1, "run", trace, "--plan", plan, "--strict")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tidemark", required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--only", help="part of the name of the checks to run")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     phantom = Phantom(arguments.tidemark, arguments.output)
     one_rank = {**RANK, "MASTER_PORT": "29671"}
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29672"]
+    def torchrun(ranks):
+        return ["-m", "torch.distributed.run", "--nproc-per-node", ranks, "--master-port", "29672"]
+
     checks = {
         "values": lambda: check_peaks(phantom, "values"),
         "transformer": lambda: check_peaks(phantom, "transformer"),
-        "gpt2_trainer": lambda: check_peaks(phantom, "gpt2_trainer"),
+        "gpt2_trainer": lambda: check_trainer(phantom),
+        "accelerate": lambda: check_training(phantom, "accelerate"),
+        "torch.compile and Triton": lambda: check_training(phantom, "compiled"),
+        "workers": lambda: check_workers(phantom),
+        "fork": lambda: check_fork(phantom),
+        "crash": lambda: check_abrupt_end(
+            phantom, "crash", 139, (1 << 30) + (3 << 20), "signal 11"),
+        "early exit": lambda: check_early_exit(phantom),
+        "usage": lambda: check_usage(phantom),
+        "lost card": lambda: check_lost_card(phantom),
+        "strict tool": lambda: check_strict_tool(phantom),
         "out of memory": lambda: check_out_of_memory(phantom),
         "refusal": lambda: check_refusal(phantom),
-        "sudden end": lambda: check_sudden_end(phantom),
+        "sudden end": lambda: check_abrupt_end(
+            phantom, "sudden_end", 7, (1 << 30) + (1 << 20), "exit status 7"),
         "strict": lambda: check_strict(phantom),
         "deepspeed on two ranks": lambda: check_peaks(
-            phantom, "deepspeed", arguments=["2"], launcher=torchrun),
-        "deepspeed stage 3": lambda: check_peaks(
-            phantom, "deepspeed", arguments=["3"], environment=one_rank),
+            phantom, "deepspeed", arguments=["2"], launcher=torchrun(2)),
+        "every ZeRO stage": lambda: check_stages(phantom, one_rank),
+        "torchtitan's loop": lambda: check_training(
+            phantom, "torchtitan", environment=one_rank),
+        "torchtitan's loop on four ranks": lambda: check_training(
+            phantom, "torchtitan", launcher=torchrun(4)),
     }
+    if arguments.only:
+        checks = {name: check for name, check in checks.items() if arguments.only in name}
     failed = 0
     for name, check in checks.items():
         try:

@@ -12,6 +12,7 @@ namespace tidemark::test {
 struct Script {
   std::optional<int> out_of_memory_at;  // the nth execution, from 0
   std::optional<int> fails_at;
+  std::optional<int> is_lost_at;
   Bytes differs_by = 0;
 };
 
@@ -21,7 +22,8 @@ class FakeExecution final : public Execution {
 
   Measurement execute(const Schedule& schedule, const ExecuteOptions&) override {
     const int n = executions++;
-    if (script_.fails_at == n) throw DeviceError("the device was lost");
+    if (script_.fails_at == n) throw DeviceError("an operator failed");
+    if (script_.is_lost_at == n) throw DeviceLost("the card fell off the bus");
     const Prediction prediction = simulate(trace_, schedule);
     Measurement measurement{.figures = prediction.figures, .timeline = prediction.timeline};
     measurement.figures.live_peak_bytes += script_.differs_by;
