@@ -5,6 +5,7 @@
 #include <set>
 
 #include "tidemark/errors.hpp"
+#include "tidemark/module_forms.hpp"
 
 namespace tidemark {
 
@@ -15,21 +16,20 @@ std::string parent_of(const std::string& path) {
   return dot == std::string::npos ? "" : path.substr(0, dot);
 }
 
-std::string cost(const SweepRow& row) {
-  const StepFigures& figures = best_figures(row);
+std::string cost(const StepFigures& figures) {
   std::string text = format_bytes(figures.live_peak_bytes);
   if (figures.step_seconds) text += " and " + format_seconds(*figures.step_seconds) + " a step";
   return text;
 }
 
 // The fastest of the expressible rows that need no more memory, else the smallest.
-std::optional<std::size_t> nearest(const Sweep& sweep, const SweepRow& chosen,
+std::optional<std::size_t> nearest(const Sweep& sweep, const StepFigures& chosen,
                                    const Objection& objection) {
   std::optional<std::size_t> best;
   const auto peak = [&](std::size_t r) {
     return limiting_peak(best_figures(sweep.rows[r]), sweep.limit);
   };
-  const Bytes wanted = limiting_peak(best_figures(chosen), sweep.limit);
+  const Bytes wanted = limiting_peak(chosen, sweep.limit);
   const auto seconds = [&](std::size_t r) {
     return best_figures(sweep.rows[r]).step_seconds.value_or(0);
   };
@@ -80,6 +80,9 @@ std::optional<std::int64_t> uniform_group(const Setting& setting) {
 }
 
 std::optional<std::string> block_class(const ReportSource& source, const Setting& setting) {
+  if (const ModuleForms* modules = source.modules()) {
+    return modules->block_class.empty() ? std::nullopt : std::optional(modules->block_class);
+  }
   if (source.trace() == nullptr) return std::nullopt;
   std::set<std::string> blocks;
   for (const auto& segment : setting.segments) blocks.insert(segment.begin(), segment.end());
@@ -92,16 +95,22 @@ std::optional<std::string> block_class(const ReportSource& source, const Setting
 }
 
 void refuse_if(const ReportSource& source, std::string_view target, const Objection& objection) {
-  const SweepRow& chosen = chosen_setting(source);
-  const auto reason = objection(chosen.setting);
+  const SelectiveForm* form = chosen_selective(source);
+  const SweepRow* chosen = form == nullptr ? &chosen_setting(source) : nullptr;
+  const StepFigures& figures = form != nullptr ? form->predicted : best_figures(*chosen);
+  const std::optional<std::string> reason =
+      form != nullptr ? "it makes whole layers again, and keeps no single operator's result"
+                      : objection(chosen->setting);
   if (!reason) return;
-  std::string message = std::string(target) + " cannot express row " +
-                        std::to_string(chosen_row(source)) + " (" + describe(chosen.setting) +
-                        ", " + cost(chosen) + "): " + *reason;
-  if (const auto row = nearest(source.sweep(), chosen, objection)) {
+  const std::string what = form != nullptr ? "the plan ("
+                                           : "row " + std::to_string(chosen_row(source)) + " (" +
+                                                 describe(chosen->setting) + ", ";
+  std::string message =
+      std::string(target) + " cannot express " + what + cost(figures) + "): " + *reason;
+  if (const auto row = nearest(source.sweep(), figures, objection)) {
     const SweepRow& other = source.sweep().rows[*row];
     message += "; the nearest that it can is --row " + std::to_string(*row) + " (" +
-               describe(other.setting) + ", " + cost(other) + ")";
+               describe(other.setting) + ", " + cost(best_figures(other)) + ")";
   } else {
     message += "; no row of this sweep is, so sweep again for one that it can";
   }

@@ -24,7 +24,7 @@ struct Compared {
 };
 
 struct ComparedRow {
-  Setting setting;
+  std::string title;  // the setting, as describe() gives it
   bool in_first = false;
   bool in_second = false;
   std::vector<Compared> figures;
@@ -41,5 +41,9 @@ struct Tolerances {
 // side has differs. In the order of `first`, then what only `second` has.
 [[nodiscard]] std::vector<ComparedRow> compare(const Sweep& first, const Sweep& second,
                                                const Tolerances& tolerances);
+
+// One row of each, whatever their settings.
+[[nodiscard]] ComparedRow compare_rows(const std::string& title, const SweepRow& first,
+                                       const SweepRow& second, const Tolerances& tolerances);
 
 }  // namespace tidemark

@@ -27,6 +27,9 @@ struct RowDetail {
   bool operator==(const RowDetail&) const = default;
 };
 
+struct ModuleForms;
+struct SelectiveForm;
+
 // What formats and targets write from: a sweep, the row in question, and what was kept beside it.
 // Only the sweep itself is always there; the rest is nullptr where it was not kept. References and
 // pointers stay valid as long as the source; a detail only until another row's is asked for.
@@ -42,6 +45,8 @@ class ReportSource {
   [[nodiscard]] virtual const StepTrace* trace() const = 0;
   [[nodiscard]] virtual const RowDetail* detail(std::size_t row) const = 0;
   [[nodiscard]] virtual const Config* config() const = 0;
+  // Of a plan, whose rows they are; nullptr: this is a sweep.
+  [[nodiscard]] virtual const ModuleForms* modules() const { return nullptr; }
 };
 
 // A sweep of which nothing else was kept; the caller owns it.
@@ -60,6 +65,9 @@ class SweepOnly final : public ReportSource {
  private:
   const Sweep& sweep_;
 };
+
+// What stands for a plan of which no row was chosen; nullptr: a row does.
+[[nodiscard]] const SelectiveForm* chosen_selective(const ReportSource& source);
 
 // For those that cannot do without: throw UsageError with the remedy where there is none.
 [[nodiscard]] std::size_t chosen_row(const ReportSource& source);

@@ -12,6 +12,7 @@
 #include "tidemark/config.hpp"
 #include "tidemark/export.hpp"
 #include "tidemark/gpu_profile.hpp"
+#include "tidemark/module_forms.hpp"
 #include "tidemark/planner.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/program.hpp"
@@ -60,6 +61,11 @@ struct OpenOptions {
 [[nodiscard]] std::unique_ptr<ReportSource> open_sweep(const std::string& path,
                                                        const OpenOptions& options = {});
 
+// The same for what can be written in a framework's syntax: a sweep, or a plan.json by its module
+// forms. Recognised by the file's format.
+[[nodiscard]] std::unique_ptr<ReportSource> open_result(const std::string& path,
+                                                        const OpenOptions& options = {});
+
 // A GPU of the user's own: JSON with the fields of GpuProfile. `list gpus --json` prints the known
 // ones in that form, to start from.
 [[nodiscard]] GpuProfile parse_gpu_profile(const std::string& path, const std::string& text);
@@ -80,6 +86,7 @@ struct PlanFile {
   std::optional<double> gap;
   std::vector<std::string> decisions;  // describe_decisions(), for people
   std::vector<std::string> notes;
+  ModuleForms modules;
   Schedule schedule;
   std::optional<MeasuredFigures> measured;
   GradientVerdict gradients = GradientVerdict::not_run;
@@ -88,6 +95,8 @@ struct PlanFile {
 [[nodiscard]] PlanFile read_plan(const std::string& path);
 [[nodiscard]] PlanFile parse_plan(const std::string& path, const std::string& text);
 [[nodiscard]] std::string format_plan(const PlanFile& plan);
+// Whether the file at `path` says that it is a plan; false for a folder and what cannot be read.
+[[nodiscard]] bool is_plan(const std::string& path);
 
 // Whole files. Gzip is undone by content; writing compresses when the name ends in .gz, goes
 // through a temporary file beside the target, and is complete or absent.

@@ -112,6 +112,9 @@ struct BuiltSchedule {
 
 struct BuildOptions {
   bool hold_outputs = false;  // keep all outputs to the end, as a caller who holds them does
+  // Operators of segments whose results are kept instead of made again: PyTorch's selective
+  // checkpointing. Non-reentrant settings only.
+  std::vector<OpId> kept;
 };
 
 // Lowers a setting onto a recorded step. Pure; cost linear in the trace times the segments.

@@ -23,13 +23,14 @@ ExitCode run_export(const Arguments& arguments, const Streams& streams) {
       "row", po::value<std::size_t>(), "the row that is written; the recommended one without it")(
       "config", po::value<std::string>(), "your ds_config.json; the one in the folder without it")(
       "output,o", po::value<std::string>(), "write to this file instead of standard output");
-  const auto given = parse_options("export", "SWEEP is a sweep's folder or its sweep.json.",
-                                   options, {"SWEEP"}, arguments, streams);
+  const auto given =
+      parse_options("export", "SWEEP is a sweep's folder, its sweep.json, or a plan.json.", options,
+                    {"SWEEP"}, arguments, streams);
   if (!given) return ExitCode::done;
   const auto to = option<std::string>(*given, "to");
   if (!to) throw UsageError("tidemark export needs --to TARGET, one of " + listed);
   const Target& target = *targets()[choose("to", *to, names)];
-  const auto source = open_sweep(
+  const auto source = open_result(
       (*given)["SWEEP"].as<std::string>(),
       {.row = option<std::size_t>(*given, "row"), .config = option<std::string>(*given, "config")});
   std::ostringstream text;

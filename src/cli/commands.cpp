@@ -69,7 +69,7 @@ ExitCode dispatch(const Arguments& arguments, const Streams& streams) {
 }  // namespace
 
 std::span<const Command> commands() {
-  static const std::array<Command, 13> all{{
+  static const auto all = std::to_array<Command>({
       {"inspect", "what a trace or an exported program holds", run_inspect},
       {"record", "run one training step of an exported program and write it down", run_record},
       {"sweep", "predict and execute every checkpointing setting, recommend one",
@@ -79,12 +79,13 @@ std::span<const Command> commands() {
       {"report", "print a sweep's result in another format", run_report},
       {"export", "write the chosen setting in a framework's own syntax", run_export},
       {"explain", "what sets a row's peak, and what would and would not lower it", run_explain},
-      {"compare", "two sweeps row by row; exit code 4 where they differ", run_compare},
+      {"compare", "two sweeps row by row, or two plans; exit code 4 where they differ",
+       run_compare},
       {"lint", "what DeepSpeed would do with a configuration", run_lint},
       {"calibrate", "measure what a machine achieves, for modelled times", run_calibrate},
       {"phantom", "run any PyTorch program on a GPU that is not there", run_phantom},
       {"list", "planners, formats, targets, lint rules and gpus", run_list},
-  }};
+  });
   return all;
 }
 

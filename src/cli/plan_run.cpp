@@ -51,6 +51,27 @@ void print_measured(const PlanFile& plan, std::ostream& out) {
   out << ", gradients " << name(plan.gradients) << '\n';
 }
 
+// What a framework can be told of the plan.
+void print_modules(const PlanFile& plan, std::ostream& out) {
+  const ModuleForms& modules = plan.modules;
+  if (modules.is_exact || modules.rows.empty()) return;
+  const StepFigures* figures = nullptr;
+  out << "modules    ";
+  if (modules.selective) {
+    figures = &modules.selective->predicted;
+    out << "selective checkpointing of " << modules.selective->segments.size() << " blocks";
+  } else if (modules.row) {
+    figures = &*modules.rows[*modules.row].predicted;
+    out << "setting " << describe(modules.rows[*modules.row].setting);
+  } else {
+    out << "no setting of whole blocks or kept operators stays within the budget\n";
+    return;
+  }
+  out << ", " << format_bytes(peak_bytes(*figures, plan.limit).value_or(figures->live_peak_bytes));
+  if (figures->step_seconds) out << ", " << format_seconds(*figures->step_seconds);
+  out << ": what tidemark.apply() puts into force\n";
+}
+
 }  // namespace
 
 PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const Plan& plan) {
@@ -64,6 +85,7 @@ PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const 
           .gap = plan.gap,
           .decisions = describe_decisions(trace, plan.schedule),
           .notes = plan.notes,
+          .modules = module_forms(trace, request, plan),
           .schedule = plan.schedule,
           .measured = {},
           .gradients = GradientVerdict::not_run};
@@ -115,6 +137,7 @@ void print_plan(const StepTrace& trace, const PlanFile& plan, std::ostream& out)
         << format_bytes(figures.transfer_bytes) << " moved\n";
   }
   print_measured(plan, out);
+  print_modules(plan, out);
   for (const std::string& decision : plan.decisions) out << "  " << decision << '\n';
   for (const std::string& note : plan.notes) out << "note: " << note << '\n';
 }

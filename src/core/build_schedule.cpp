@@ -38,6 +38,7 @@ class ScheduleBuilder {
         is_held_output_(trace.storages.size(), 0),
         is_input_(trace.storages.size(), 0),
         is_in_block_(trace.ops.size(), 0),
+        is_kept_(trace.ops.size(), 0),
         segments_(segments.size()),
         built_{.schedule = {}, .segments = std::move(segments), .notes = {}} {
     for (const BlockRun& run : runs) {
@@ -52,6 +53,7 @@ class ScheduleBuilder {
     if (options.hold_outputs) {
       for (const StorageId id : trace.outputs) is_held_output_[index(id)] = 1;
     }
+    for (const OpId id : options.kept) is_kept_[index(id)] = 1;
     for (std::size_t s = 0; s < trace.storages.size(); ++s) {
       current_[s] = writer_.static_instance(make_id<StorageId>(s));
     }
@@ -89,6 +91,7 @@ class ScheduleBuilder {
   [[nodiscard]] OpPosition trigger(const SegmentFacts& facts) const;
   [[nodiscard]] OpPosition hold_end(const SegmentFacts& facts) const;
   [[nodiscard]] OpPosition recomputed_last(const SegmentFacts& facts) const;
+  [[nodiscard]] bool is_handed_over(StorageId id) const;
   [[nodiscard]] OpPosition first_death(StorageId id) const;
   [[nodiscard]] OpPosition forward_death(StorageId id) const;
   [[nodiscard]] OpPosition recomputed_death(StorageId id, const SegmentFacts& facts) const;
@@ -104,6 +107,9 @@ class ScheduleBuilder {
   void recompute(std::size_t segment, OpPosition at);
   void run_again(std::size_t segment, std::size_t op, OpPosition at,
                  std::vector<std::vector<InstanceId>>& local_frees);
+  void hand_over(std::size_t segment, std::size_t op, OpPosition at,
+                 std::vector<std::vector<InstanceId>>& local_frees);
+  void let_go_of_unreached(std::size_t segment, OpPosition last);
   [[nodiscard]] InstanceId instance_for_rerun(std::size_t segment, StorageId id) const;
   void free_after(OpPosition position, InstanceId id);
   void note_emulation();
@@ -119,6 +125,7 @@ class ScheduleBuilder {
   std::vector<char> is_held_output_;
   std::vector<char> is_input_;     // of any segment
   std::vector<char> is_in_block_;  // by operator
+  std::vector<char> is_kept_;      // by operator: not run again, its results stay
   std::vector<SegmentState> segments_;
   BuiltSchedule built_;
 };
@@ -179,7 +186,15 @@ OpPosition ScheduleBuilder::recomputed_last(const SegmentFacts& facts) const {
   return is_reentrant() ? static_cast<OpPosition>(facts.segment.last) : facts.last_needed;
 }
 
+// Results of kept operators stay until the recomputation comes by, which decides about them.
+bool ScheduleBuilder::is_handed_over(StorageId id) const {
+  const std::int32_t home = analysis_.home(id);
+  return home != no_segment && is_kept_[static_cast<std::size_t>(analysis_.creator(id))] != 0 &&
+         trigger(analysis_.segments()[static_cast<std::size_t>(home)]) != no_op;
+}
+
 OpPosition ScheduleBuilder::first_death(StorageId id) const {
+  if (is_handed_over(id)) return never;
   if (is_held_output_[index(id)] != 0) return never;
   const OpPosition recorded = analysis_.recorded_death(id);
   if (recorded == never) return never;
@@ -421,11 +436,16 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
     }
     std::vector<std::vector<InstanceId>> local_frees(static_cast<std::size_t>(last) - first + 1);
     for (std::size_t o = first; o <= static_cast<std::size_t>(last); ++o) {
-      run_again(segment, o, at, local_frees);
+      if (is_kept_[o] != 0) {
+        hand_over(segment, o, at, local_frees);
+      } else {
+        run_again(segment, o, at, local_frees);
+      }
       for (const InstanceId id : local_frees[o - first]) writer_.free(id, Cause::recompute);
     }
     if (present != unnamed_instance) writer_.free(present, Cause::generator_state);
   }
+  let_go_of_unreached(segment, last);
   // The reentrant node keeps its state as a plain attribute, so it lives as long as the graph: to
   // the end of the step. The other form lets go with its last saved value.
   if (state.generator_state != unnamed_instance && !is_reentrant()) {
@@ -454,6 +474,40 @@ void ScheduleBuilder::run_again(std::size_t segment, std::size_t o, OpPosition a
     }
   }
   writer_.add(std::move(run), Cause::recompute);
+}
+
+// In the place of running a kept operator again: its first results serve.
+void ScheduleBuilder::hand_over(std::size_t segment, std::size_t o, OpPosition at,
+                                std::vector<std::vector<InstanceId>>& local_frees) {
+  const SegmentFacts& facts = analysis_.segments()[segment];
+  for (const StorageId id : trace_.ops[o].creates) {
+    const InstanceId made = current_[index(id)];
+    recomputed_[index(id)] = made;
+    if (is_held_output_[index(id)] != 0 || analysis_.recorded_death(id) == never) continue;
+    const OpPosition again = recomputed_death(id, facts);
+    const OpPosition death = std::max(again, forward_death(id));
+    if (death >= at) {
+      free_after(death, made);
+    } else {
+      local_frees[static_cast<std::size_t>(again) - index(facts.segment.first)].push_back(made);
+    }
+  }
+}
+
+// What is kept behind the recomputation's end stays until the checkpoint itself goes.
+void ScheduleBuilder::let_go_of_unreached(std::size_t segment, OpPosition last) {
+  const SegmentFacts& facts = analysis_.segments()[segment];
+  const auto begin =
+      static_cast<std::size_t>(std::max(last + 1, static_cast<OpPosition>(facts.segment.first)));
+  for (std::size_t o = begin; o <= index(facts.segment.last); ++o) {
+    if (is_kept_[o] == 0) continue;
+    for (const StorageId id : trace_.ops[o].creates) {
+      const InstanceId made = current_[index(id)];
+      recomputed_[index(id)] = made;
+      if (is_held_output_[index(id)] != 0 || analysis_.recorded_death(id) == never) continue;
+      free_after(std::max(hold_end(facts), forward_death(id)), made);
+    }
+  }
 }
 
 void ScheduleBuilder::note_emulation() {

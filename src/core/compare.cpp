@@ -30,8 +30,8 @@ class RowComparison {
   RowComparison(const SweepRow& first, const SweepRow& second, const Tolerances& tolerances)
       : first_(first), second_(second), tolerances_(tolerances) {}
 
-  ComparedRow run() {
-    row_.setting = first_.setting;
+  ComparedRow run(const std::string& title) {
+    row_.title = title;
     row_.in_first = true;
     row_.in_second = true;
     const auto both = [&](const std::string& kind, const StepFigures* a, const StepFigures* b) {
@@ -99,20 +99,27 @@ bool ComparedRow::differs() const {
          std::any_of(figures.begin(), figures.end(), [](const Compared& f) { return f.differs; });
 }
 
+ComparedRow compare_rows(const std::string& title, const SweepRow& first, const SweepRow& second,
+                         const Tolerances& tolerances) {
+  return RowComparison(first, second, tolerances).run(title);
+}
+
 std::vector<ComparedRow> compare(const Sweep& first, const Sweep& second,
                                  const Tolerances& tolerances) {
   std::vector<ComparedRow> rows;
   for (const SweepRow& row : first.rows) {
     const SweepRow* other = find_row(second, row.setting);
     if (other != nullptr) {
-      rows.push_back(RowComparison(row, *other, tolerances).run());
+      rows.push_back(compare_rows(describe(row.setting), row, *other, tolerances));
     } else {
-      rows.push_back({.setting = row.setting, .in_first = true, .figures = {}, .changes = {}});
+      rows.push_back(
+          {.title = describe(row.setting), .in_first = true, .figures = {}, .changes = {}});
     }
   }
   for (const SweepRow& row : second.rows) {
     if (find_row(first, row.setting) != nullptr) continue;
-    rows.push_back({.setting = row.setting, .in_second = true, .figures = {}, .changes = {}});
+    rows.push_back(
+        {.title = describe(row.setting), .in_second = true, .figures = {}, .changes = {}});
   }
   return rows;
 }

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -12,6 +13,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+void check_row(std::size_t row, const std::string& path, const Sweep& sweep) {
+  if (row < sweep.rows.size()) return;
+  throw UsageError("row " + std::to_string(row) + " is asked for, but " + path + " has " +
+                   std::to_string(sweep.rows.size()) + ", counted from 0");
+}
+
 class SweepFolder final : public ReportSource {
  public:
   SweepFolder(const fs::path& path, const OpenOptions& options)
@@ -20,10 +27,7 @@ class SweepFolder final : public ReportSource {
         config_is_named_(options.config.has_value()),
         sweep_(read_sweep(summary_.string())),
         row_(options.row) {
-    if (row_ && *row_ >= sweep_.rows.size()) {
-      throw UsageError("row " + std::to_string(*row_) + " is asked for, but " + summary_.string() +
-                       " has " + std::to_string(sweep_.rows.size()) + ", counted from 0");
-    }
+    if (row_) check_row(*row_, summary_.string(), sweep_);
     if (!row_ && sweep_.recommended.written) row_ = sweep_.recommended.written->row;
   }
 
@@ -80,7 +84,61 @@ class SweepFolder final : public ReportSource {
   mutable std::size_t detail_row_ = 0;
 };
 
+// A plan's module forms as the rows of a sweep.
+class PlanForms final : public ReportSource {
+ public:
+  PlanForms(const std::string& path, const OpenOptions& options)
+      : modules_(read_modules(path, sweep_)) {
+    if (options.row) {
+      check_row(*options.row, path, sweep_);
+      row_ = options.row;
+    } else {
+      row_ = modules_.row;
+    }
+    if (options.config) config_ = std::make_unique<Config>(read_config(*options.config));
+  }
+
+  [[nodiscard]] const Sweep& sweep() const override { return sweep_; }
+  [[nodiscard]] std::optional<std::size_t> row() const override { return row_; }
+  [[nodiscard]] const StepTrace* trace() const override { return nullptr; }
+  [[nodiscard]] const RowDetail* detail(std::size_t) const override { return nullptr; }
+  [[nodiscard]] const Config* config() const override { return config_.get(); }
+  [[nodiscard]] const ModuleForms* modules() const override { return &modules_; }
+
+ private:
+  static ModuleForms read_modules(const std::string& path, Sweep& sweep) {
+    PlanFile plan = read_plan(path);
+    sweep.fingerprint = plan.fingerprint;
+    sweep.budget_bytes = plan.budget_bytes;
+    sweep.limit = peak_limit(plan.limit);
+    sweep.rows = plan.modules.rows;
+    return std::move(plan.modules);
+  }
+
+  static PeakLimit peak_limit(Limit limit) {
+    switch (limit) {
+      case Limit::live:
+        return PeakLimit::live;
+      case Limit::allocated:
+        return PeakLimit::allocated;
+      case Limit::reserved:
+        return PeakLimit::reserved;
+    }
+    return PeakLimit::automatic;
+  }
+
+  Sweep sweep_;
+  ModuleForms modules_;
+  std::optional<std::size_t> row_;
+  std::unique_ptr<Config> config_;
+};
+
 }  // namespace
+
+std::unique_ptr<ReportSource> open_result(const std::string& path, const OpenOptions& options) {
+  if (is_plan(path)) return std::make_unique<PlanForms>(path, options);
+  return open_sweep(path, options);
+}
 
 std::unique_ptr<ReportSource> open_sweep(const std::string& path, const OpenOptions& options) {
   return std::make_unique<SweepFolder>(path, options);

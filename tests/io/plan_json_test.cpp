@@ -23,6 +23,15 @@ PlanFile sample_plan() {
   plan.lower_bound_seconds = 0.25;
   plan.gap = 0.125;
   plan.decisions = {"h.*: mlp.act (gelu) recomputed in 0 to 3, 1 ms"};
+  SweepRow row;
+  row.predicted = plan.predicted;
+  row.fits = true;
+  plan.modules.rows = {row};
+  plan.modules.block_class = "Block";
+  plan.modules.selective = SelectiveForm{
+      .segments = {{"blocks.0"}, {"blocks.1"}},
+      .operators = {{}, {{.name = "aten::add", .overload = "Tensor", .count = 3, .kept = {0, 2}}}},
+      .predicted = plan.predicted};
   plan.measured = MeasuredFigures{.figures = plan.predicted, .step_seconds_noise = 0.5};
   plan.gradients = GradientVerdict::equal;
   return plan;
@@ -36,6 +45,9 @@ TEST_CASE("a plan is equal after writing and reading", "[plan_json]") {
   plan.gap.reset();
   plan.lower_bound_seconds.reset();
   plan.truncated = true;
+  plan.modules.selective.reset();
+  plan.modules.row = 0;
+  plan.modules.is_exact = true;
   plan.gradients = GradientVerdict::not_run;
   CHECK(parse_plan("p.json", format_plan(plan)) == plan);
 }
@@ -59,6 +71,8 @@ TEST_CASE("a broken plan is refused in one sentence that names the place", "[pla
   };
   CHECK_THAT(with("tidemark.plan", "tidemark.sweep"), Catch::Contains("tidemark.sweep"));
   CHECK_THAT(with("\"truncated\":false", "\"truncated\":3"), Catch::Contains("truncated"));
+  CHECK_THAT(with("\"operators\":[[],", "\"operators\":["), Catch::Contains("operators"));
+  CHECK_THAT(with("\"row\":null", "\"row\":1"), Catch::Contains("modules.row"));
   CHECK_THAT(with("\"limit\":\"live\"", "\"limit\":\"no\""), Catch::Contains("limit"));
 }
 

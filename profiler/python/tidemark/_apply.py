@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import warnings
 from typing import Any, Callable
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from ._host import HostPool
 from ._plan import Plan, PlanError, PlanLike, load_plan
 from ._segment import Segment
+from ._selective import KeptCalls, contexts, difference
 
 _ATTRIBUTE = "_tidemark_applied"
 
@@ -49,8 +51,8 @@ def apply(model: nn.Module, plan: PlanLike, row: int | None = None,
     are kept. Applying again replaces the earlier plan; `.remove()` takes it back. The model's
     structure, parameter names and code stay as they are.
 
-    plan        a sweep's folder or sweep.json (its recommendation, or `row`), a row of it, a list
-                of groups of module paths, or a Plan
+    plan        a sweep's folder or sweep.json (its recommendation, or `row`), a row of it, a
+                plan.json, a list of groups of module paths, or a Plan
     checkpoint  another checkpoint function for groups of one module, called as
                 checkpoint(function, *args): deepspeed.checkpointing.checkpoint
 
@@ -70,14 +72,17 @@ def apply(model: nn.Module, plan: PlanLike, row: int | None = None,
             "several; sweep with --number-checkpoints set to the number of blocks, or call apply() "
             "without it"
         )
+    if checkpoint is not None and plan.kept:
+        raise PlanError("another checkpoint function keeps no single operators' results")
     applied = Applied(model, plan)
     for note in plan.notes:
         warnings.warn(f"tidemark: {note}", stacklevel=2)
     if groups:
         _turn_off_own(model, applied)
     pool = _pool_for(model, plan)
-    for group in groups:
-        _install(group, pool, checkpoint, applied)
+    for number, group in enumerate(groups):
+        kept = plan.kept[number] if plan.kept else None
+        _install(group, pool, checkpoint, kept, applied)
     model.__dict__[_ATTRIBUTE] = applied
     return applied
 
@@ -162,13 +167,14 @@ def _pool_for(model: nn.Module, plan: Plan) -> HostPool | None:
 
 
 def _install(group: list[nn.Module], pool: HostPool | None,
-             checkpoint: Callable[..., Any] | None, applied: Applied) -> None:
+             checkpoint: Callable[..., Any] | None, kept: KeptCalls | None,
+             applied: Applied) -> None:
     forwards = [module.forward for module in group]
     segment = Segment(group, forwards, pool)
     applied.segments.append(segment)
     for position, (module, forward) in enumerate(zip(group, forwards)):
         if len(group) == 1 and pool is None:
-            replacement = _one_module(segment, forward, checkpoint)
+            replacement = _one_module(segment, forward, checkpoint, kept)
         else:
             replacement = _grouped(segment, position, forward)
         had_own = "forward" in module.__dict__
@@ -184,8 +190,13 @@ def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:
 
 
 def _one_module(segment: Segment, forward: Callable[..., Any],
-                checkpoint: Callable[..., Any] | None) -> Callable[..., Any]:
+                checkpoint: Callable[..., Any] | None,
+                kept: KeptCalls | None) -> Callable[..., Any]:
     """PyTorch's own function, which torch.compile sees through."""
+    seen: collections.Counter[str] = collections.Counter()
+    selective = {}
+    if kept is not None:
+        selective["context_fn"] = functools.partial(contexts, kept, seen)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         segment.note_run()
@@ -198,7 +209,10 @@ def _one_module(segment: Segment, forward: Callable[..., Any],
         segment.note_begin()
         if checkpoint is not None:
             return checkpoint(functools.partial(counted, **kwargs), *args)
-        return torch_checkpoint(counted, *args, use_reentrant=False, **kwargs)
+        result = torch_checkpoint(counted, *args, use_reentrant=False, **selective, **kwargs)
+        if kept is not None and not torch.compiler.is_compiling():
+            segment.difference = difference(kept, seen)
+        return result
 
     return checkpointed
 

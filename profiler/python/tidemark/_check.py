@@ -122,6 +122,10 @@ def _differences(promised_on: "str | None", device: torch.device, counts: list[t
     if often:
         found.append(f"{len(often)} of {len(counts)} checkpoints ran more than once in the step: "
                      "gradient accumulation, or shared modules")
+    others = [i for i, segment in enumerate(applied.segments) if segment.difference is not None]
+    if others:
+        found.append(f"{len(others)} of {len(counts)} checkpoints run other operators than the "
+                     f"recorded step ({paths[others[0]]}: {applied.segments[others[0]].difference})")
     if had_gradients:
         found.append("gradients existed before the step: use zero_grad(set_to_none=True), or record "
                      "with --accumulate-gradients")

@@ -9,6 +9,8 @@ import os
 import pathlib
 from typing import Any, Mapping, Sequence, Union
 
+from ._selective import Calls, KeptCalls
+
 
 class PlanError(ValueError):
     """A plan that cannot be read, or that this package cannot put into force."""
@@ -31,9 +33,11 @@ class Promise:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Groups of modules, by their path in the model. Each group is recomputed together."""
+    """Groups of modules, by their path in the model. Each group is recomputed together, but for the
+    operator calls that are kept."""
 
     segments: tuple[tuple[str, ...], ...] = ()
+    kept: tuple[KeptCalls, ...] = ()  # by segment; empty: everything is recomputed
     offload: bool = False
     promise: Promise | None = None
     device: str | None = None  # the kind of device that the promise is for: "cpu", "cuda", "phantom"
@@ -46,7 +50,8 @@ PlanLike = Union[Plan, str, "os.PathLike[str]", Mapping[str, Any], Sequence[Sequ
 
 def load_plan(source: PlanLike, row: int | None = None) -> Plan:
     """A plan from a sweep's folder or sweep.json (its recommended row, or `row`), a row of it as a
-    dictionary, or a list of groups of module paths."""
+    dictionary, a plan.json (what stands for it, or `row` of its module forms), or a list of groups of
+    module paths."""
     if isinstance(source, Plan):
         return source
     if isinstance(source, (str, os.PathLike)):
@@ -68,17 +73,70 @@ def _read(path: pathlib.Path, row: int | None) -> Plan:
         raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise PlanError(f"{path}: is no JSON: {error}") from None
+    if isinstance(document, dict) and document.get("format") == "tidemark.plan":
+        return _from_plan_file(path, document, row)
     if not isinstance(document, dict) or "rows" not in document:
-        raise PlanError(f"{path}: holds no sweep; name a sweep's folder or its sweep.json")
+        raise PlanError(
+            f"{path}: holds no sweep and no plan; name a sweep's folder, its sweep.json or a plan.json"
+        )
     rows = document["rows"]
     if row is None:
         written = (document.get("recommended") or {}).get("written")
         if written is None:
             raise PlanError(f"{path}: recommends nothing: no setting fits the budget; name a row")
         row = int(written["row"])
+    return _row_of(path, rows, row, document)
+
+
+def _row_of(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], row: int,
+            document: Mapping[str, Any]) -> Plan:
     if not 0 <= row < len(rows):
         raise PlanError(f"{path}: has no row {row}; its rows are 0 to {len(rows) - 1}")
     return _from_row(rows[row], document, f"row {row} of {path}")
+
+
+def _from_plan_file(path: pathlib.Path, document: Mapping[str, Any], row: int | None) -> Plan:
+    """What stands for a plan over single operators: a grouping of blocks, or selective checkpoints."""
+    modules = document.get("modules") or {}
+    rows = modules.get("rows") or []
+    if not rows:
+        raise PlanError(
+            f"{path}: says nothing about modules, because the step's blocks are none or the plan is of "
+            "an earlier version; export the model with tidemark.export() and plan again"
+        )
+    row = modules["row"] if row is None else row
+    if row is not None:
+        return _row_of(path, rows, row, modules)
+    form = modules.get("selective")
+    if form is None:
+        raise PlanError(_nearest(path, rows, document))
+    return Plan(
+        segments=tuple(tuple(group) for group in form["segments"]),
+        kept=tuple(_kept_calls(operators) for operators in form["operators"]),
+        promise=_promise(form["predicted"]),
+        title=f"selective form of {path}",
+    )
+
+
+def _nearest(path: pathlib.Path, rows: Sequence[Mapping[str, Any]],
+             document: Mapping[str, Any]) -> str:
+    limit = f"{document.get('limit', 'live')}_peak_bytes"
+    number = min(range(len(rows)), key=lambda r: rows[r]["predicted"][limit])
+    setting = rows[number]["setting"]
+    return (
+        f"{path}: no setting of whole blocks or kept operators stays within its budget of "
+        f"{document['budget_bytes']:,} bytes; the nearest is row={number} (number_checkpoints "
+        f"{setting['number_checkpoints']}, {setting['method']}), which needs "
+        f"{rows[number]['predicted'][limit]:,} bytes"
+    )
+
+
+def _kept_calls(operators: Sequence[Mapping[str, Any]]) -> KeptCalls:
+    return {
+        operator["name"] + (f".{operator['overload']}" if operator["overload"] else ""):
+            Calls(kept=frozenset(operator["kept"]), count=operator["count"])
+        for operator in operators
+    }
 
 
 def _from_row(row: Mapping[str, Any], document: Mapping[str, Any] | None, title: str) -> Plan:

@@ -66,6 +66,7 @@ class Segment:
                  pool: HostPool | None) -> None:
         self.modules, self.forwards, self.pool = modules, forwards, pool
         self.forward_count = self.recompute_count = 0
+        self.difference: str | None = None  # of its operators from the recorded ones
         self._run: _Run | None = None
         self._begun = False
 

@@ -44,10 +44,10 @@ class Block(nn.Module):
 
 
 class Chain(nn.Module):
-    def __init__(self, blocks=6, width=32):
+    def __init__(self, blocks=6, width=32, dropout=0.1):
         super().__init__()
         self.embed = nn.Embedding(64, width)
-        self.layers = nn.ModuleList([Block(width) for _ in range(blocks)])
+        self.layers = nn.ModuleList([Block(width, dropout) for _ in range(blocks)])
         self.head = nn.Linear(width, 64)
 
     def forward(self, tokens, targets):

@@ -9,7 +9,7 @@ import tidemark
 import torch
 from tidemark._check import PeakMeter
 
-from conftest import sweep
+from conftest import Chain, sweep, tokens
 from test_loop import batch, tiny_gpt2
 
 LAYERS = 6
@@ -81,24 +81,63 @@ def test_plain_torch(swept, method):
     assert error_of(model, swept[3], predicted) < 0.01
 
 
-def test_accelerate(swept, tmp_path):
-    pytest.importorskip("accelerate")
-    from accelerate.commands.config.config_args import load_config_from_file
+def accelerate_plugin(path, monkeypatch):
+    """As `accelerate launch` makes it: the file's keys go into the environment, the plugin reads it."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.launch import prepare_multi_gpu_env
 
-    text, _ = export(swept, "accelerate")
+    arguments = launch_command_parser().parse_args(
+        ["--config_file", str(path), "--num_processes", "2", "train.py"])
+    arguments, _, _ = _validate_launch_command(arguments)
+    assert arguments.use_fsdp
+    for key, value in prepare_multi_gpu_env(arguments).items():
+        if key.startswith(("FSDP_", "ACCELERATE_USE_FSDP")):
+            monkeypatch.setenv(key, value)
+    return FullyShardedDataParallelPlugin()
+
+
+def test_accelerate(swept, tmp_path, monkeypatch):
+    """The file goes through Accelerate's own launcher and plugin, and its own function that puts
+    checkpoints into a model. Sharding itself is left out: it gathers parameters, which is no part of
+    the prediction."""
+    pytest.importorskip("accelerate")
+    from types import SimpleNamespace
+
+    from accelerate.utils.fsdp_utils import fsdp2_apply_ac
+
+    text, predicted = export(swept, "accelerate")
     path = tmp_path / "accelerate.yaml"
     path.write_text(text)
-    config = load_config_from_file(str(path))
-    assert config.fsdp_config["fsdp_activation_checkpointing"] is True
-    assert config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"] == "GPT2Block"
-    layers = [m for m in tiny_gpt2().modules() if type(m).__name__ == "GPT2Block"]
-    assert len(layers) == LAYERS
+    plugin = accelerate_plugin(path, monkeypatch)
+    assert plugin.fsdp_version == 2
+    assert plugin.activation_checkpointing and not plugin.activation_checkpointing_offload
+    assert plugin.transformer_cls_names_to_wrap == ["GPT2Block"]
+    model = tiny_gpt2().train()
+    model.config.use_cache = False
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    model = fsdp2_apply_ac(accelerator, model)
+    assert sum(type(m).__name__ == "CheckpointWrapper" for m in model.modules()) == LAYERS
+    assert error_of(model, swept[3], predicted) < 0.01
 
 
-def test_torchtitan(swept):
-    tomllib = pytest.importorskip("tomllib")
-    text, _ = export(swept, "torchtitan")
-    assert tomllib.loads(text) == {"activation_checkpoint": {"mode": "full", "early_stop": True}}
+def test_torchtitan(swept, tmp_path):
+    """Torchtitan's own parser, and its own function on a model whose blocks are `layers`."""
+    pytest.importorskip("torchtitan")
+    from torchtitan.config import ConfigManager
+    from torchtitan.distributed.activation_checkpoint import apply_ac
+
+    text, predicted = export(swept, "torchtitan")
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    job = ConfigManager().parse_args(["--job.config_file", str(path)])
+    assert job.activation_checkpoint.mode == "full" and job.activation_checkpoint.early_stop
+    model = tiny_gpt2().train()
+    model.config.use_cache = False
+    blocks = torch.nn.Module()
+    blocks.layers = model.transformer.h  # the name that torchtitan looks for
+    apply_ac(blocks, job.activation_checkpoint)
+    assert error_of(model, swept[3], predicted) < 0.01
 
 
 def test_deepspeed(swept, tmp_path):
@@ -122,16 +161,99 @@ def test_deepspeed(swept, tmp_path):
     assert predicted["live_peak_bytes"] >= non_reentrant["live_peak_bytes"]
 
 
-def test_deepspeed_pipeline(swept):
-    text, _ = export(swept, "deepspeed-pipeline", checkpoints=3, method="reentrant")
+class Embedding(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.embed = model.embed
+
+    def forward(self, tokens):
+        return self.embed(tokens)
+
+
+@pytest.fixture(scope="module")
+def one_process():
+    """DeepSpeed's own world of one process, which its PipelineModule asks for."""
+    deepspeed = pytest.importorskip("deepspeed")
+    import os
+    from unittest import mock
+
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29531"), ("RANK", "0"),
+                        ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
+        os.environ.setdefault(name, value)
+    # Its shared-memory kernels would be compiled here.
+    with mock.patch("deepspeed.comm.torch.build_shm_op", lambda: None):
+        deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    yield deepspeed
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("checkpoints", [6, 3])
+def test_deepspeed_pipeline(request, tmp_path, one_process, checkpoints):
+    """DeepSpeed's PipelineModule of one stage with the exported interval and layers. It counts every
+    function of the stage, so that what stands before the blocks must be a multiple of the interval:
+    an empty function follows the embedding where blocks go in pairs."""
+    from deepspeed.pipe import PipelineModule
+    from deepspeed.runtime.activation_checkpointing import checkpointing
+
+    model, inputs = Chain(6, dropout=0.0).train(), tokens()
+    tidemark.export(model, inputs, path=tmp_path / "m.pt2", weightless=True)
+    document = sweep(request.config.getoption("--tidemark"), tmp_path / "m.pt2", tmp_path / "out",
+                     "--method", "reentrant", "--number-checkpoints", str(checkpoints))
+    predicted = document["rows"][-1]["predicted"]
+    written = subprocess.run(
+        [request.config.getoption("--tidemark"), "export", str(tmp_path / "out"), "--to",
+         "deepspeed-pipeline", "--row", str(len(document["rows"]) - 1)],
+        capture_output=True, text=True, check=True)
+    exported = json.loads(written.stdout)
+    interval = exported["pipeline"]["activation_checkpoint_interval"]
+    assert interval == 6 // checkpoints
+    assert exported["pipeline"]["use_reentrant"] is True
+    assert exported["tidemark_checkpointable_layers"] == ["Block"]
+    before = [Embedding(model)] + [torch.nn.Identity()] * (interval - 1)
+    checkpointing.reset()
+    pipe = PipelineModule(
+        layers=[*before, *model.layers, model.head], num_stages=1, partition_method="uniform",
+        loss_fn=lambda logits, targets: torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten()),
+        activation_checkpoint_interval=interval,
+        activation_checkpoint_func=checkpointing.checkpoint,
+        checkpointable_layers=exported["tidemark_checkpointable_layers"])
+    pipe._precompute_checkpointable_values()  # as PipelineEngine does
+    assert sum(pipe.is_checkpointable_results) == checkpoints
+    for _ in range(2):
+        pipe.zero_grad(set_to_none=True)
+        meter = PeakMeter(torch.device("cpu"))
+        meter.start()
+        pipe.loss_fn(pipe(inputs[0]), inputs[1]).backward()
+        rise = meter.stop()
+    measured = predicted["static_bytes"] + rise
+    assert abs(measured / predicted["live_peak_bytes"] - 1) < 0.01, (measured, predicted)
+
+
+def test_lightning(swept):
+    """Lightning's DeepSpeedStrategy takes the arguments; with what it then gives to DeepSpeed, and the
+    exported groups, the model has the predicted peak."""
+    pytest.importorskip("lightning")
+    deepspeed = pytest.importorskip("deepspeed")
+    from lightning.pytorch.strategies import DeepSpeedStrategy
+
+    text, predicted = export(swept, "lightning", method="reentrant")
     document = json.loads(text)
-    assert document["pipeline"] == {"activation_checkpoint_interval": 2, "use_reentrant": True}
-    assert document["tidemark_checkpointable_layers"] == ["GPT2Block"]
+    strategy = DeepSpeedStrategy(**document["DeepSpeedStrategy"])
+    block = strategy.config["activation_checkpointing"]
+    assert not block["cpu_checkpointing"] and not block["partition_activations"]
+    deepspeed.checkpointing.reset()
+    strategy._set_deepspeed_activation_checkpointing()
+    model = tiny_gpt2().train()
+    with tidemark.apply(model, document["tidemark_segments"],
+                        checkpoint=deepspeed.checkpointing.checkpoint):
+        assert error_of(model, swept[3], predicted) < 0.01
 
 
 @pytest.mark.parametrize("target, words", [
     ("hf", "single layers"), ("torchtitan", "single layers"), ("accelerate", "single layers"),
     ("torch", "single layers"), ("megatron-deepspeed", "reentrant"),
+    ("deepspeed-pipeline", "lets go of values earlier"),
 ])
 def test_groups_are_refused_where_there_are_none(swept, target, words):
     tool, folder, document, _ = swept
