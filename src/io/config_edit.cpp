@@ -84,9 +84,25 @@ std::string written_key(const std::string& key, bool is_quoted) {
   return is_quoted ? "\"" + key + "\"" : key;
 }
 
-// Where and how new members go behind the last one (or into an empty object).
-Edit insertion(const std::string& text, const HjsonValue& object_value, const HjsonObject& object,
-               const std::vector<std::pair<std::string, std::string>>& members) {
+// Where a comment ends that takes up the rest of the line at `at`; absent: something else does.
+std::optional<std::size_t> end_of_comment(const std::string& text, std::size_t at) {
+  const std::size_t begin = text.find_first_not_of(" \t", at);
+  if (begin == std::string::npos) return std::nullopt;
+  std::size_t line_end = std::min(text.find('\n', begin), text.size());
+  if (line_end > begin && text[line_end - 1] == '\r') --line_end;
+  if (text[begin] == '#' || text.compare(begin, 2, "//") == 0) return line_end;
+  if (text.compare(begin, 2, "/*") != 0) return std::nullopt;
+  const std::size_t close = text.find("*/", begin + 2);
+  if (close == std::string::npos || close + 2 > line_end) return std::nullopt;
+  const bool is_last = text.find_first_not_of(" \t", close + 2) >= line_end;
+  return is_last ? std::optional(close + 2) : std::nullopt;
+}
+
+// Where and how new members go behind the last one (or into an empty object). A comment behind the
+// last one stays with it.
+std::vector<Edit> insertion(const std::string& text, const HjsonValue& object_value,
+                            const HjsonObject& object,
+                            const std::vector<std::pair<std::string, std::string>>& members) {
   const std::string newline = line_break(text);
   const bool is_quoted = has_quoted_keys(object, text);
   if (object.members.empty()) {
@@ -96,7 +112,7 @@ Edit insertion(const std::string& text, const HjsonValue& object_value, const Hj
     for (const auto& [key, value] : members) {
       inserted += (inserted.empty() ? "" : ", ") + written_key(key, is_quoted) + ": " + value;
     }
-    return {{open, open}, inserted};
+    return {{{open, open}, inserted}};
   }
   const HjsonMember& last = object.members.back();
   const std::size_t end = last.value.range.end;
@@ -107,14 +123,26 @@ Edit insertion(const std::string& text, const HjsonValue& object_value, const Hj
   const bool has_trailing_comma = next < text.size() && text[next] == ',';
   const bool separates_by_comma = has_trailing_comma || object.has_braces;
   const bool can_take_comma = !last.value.is_quoteless_text;
+  const auto comment = indentation && can_take_comma
+                           ? end_of_comment(text, has_trailing_comma ? next + 1 : end)
+                           : std::nullopt;
   std::string inserted;
+  if (comment) {
+    for (const auto& [key, value] : members) {
+      const bool is_last = key == members.back().first;
+      inserted += newline + *indentation + written_key(key, is_quoted) + ": " + value;
+      if (separates_by_comma && (!is_last || has_trailing_comma)) inserted += ",";
+    }
+    const bool needs_comma = separates_by_comma && !has_trailing_comma;
+    return {{{end, end}, needs_comma ? "," : ""}, {{*comment, *comment}, inserted}};
+  }
   for (const auto& [key, value] : members) {
     if (separates_by_comma && can_take_comma) inserted += ",";
     inserted += indentation ? newline + *indentation
                             : (last.value.is_quoteless_text ? newline : std::string(" "));
     inserted += written_key(key, is_quoted) + ": " + value;
   }
-  return {{end, end}, inserted};
+  return {{{end, end}, inserted}};
 }
 
 }  // namespace
@@ -137,7 +165,11 @@ std::string with_block(const Config& config, const ActivationCheckpointing& want
     }
   }
   if (block != nullptr) {
-    if (!missing.empty()) edits.push_back(insertion(config.text, member->value, *block, missing));
+    if (!missing.empty()) {
+      for (Edit& edit : insertion(config.text, member->value, *block, missing)) {
+        edits.push_back(std::move(edit));
+      }
+    }
     return apply(config.text, edits);
   }
   if (missing.empty()) return config.text;
@@ -149,7 +181,7 @@ std::string with_block(const Config& config, const ActivationCheckpointing& want
   if (member != nullptr) {  // null, or something else that DeepSpeed fails on
     return apply(config.text, {{member->value.range, written}});
   }
-  return apply(config.text, {insertion(config.text, root, *top, {{block_name, written}})});
+  return apply(config.text, insertion(config.text, root, *top, {{block_name, written}}));
 }
 
 std::string with_segments(const Config& config,
@@ -160,7 +192,7 @@ std::string with_segments(const Config& config,
   const std::string written = nlohmann::json(segments).dump();
   if (present != nullptr) return apply(config.text, {{present->value.range, written}});
   const HjsonValue root = parse_hjson(config.path, config.text);
-  return apply(config.text, {insertion(config.text, root, config.root, {{key, written}})});
+  return apply(config.text, insertion(config.text, root, config.root, {{key, written}}));
 }
 
 }  // namespace tidemark

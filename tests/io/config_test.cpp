@@ -95,6 +95,31 @@ TEST_CASE("a missing key is added behind the block's last one in its own style",
       "2\n  }\n}\n");
 }
 
+TEST_CASE("a comment behind the last key stays behind it", "[config]") {
+  ActivationCheckpointing wanted;
+  wanted.number_checkpoints = 2;
+  wanted.cpu_checkpointing = true;
+  const auto written = [&](const std::string& block) {
+    const std::string text = "{\n  activation_checkpointing: {\n" + block + "  }\n}\n";
+    const std::string result = with_block(parse_config("c.json", text), wanted);
+    REQUIRE(read_block(result).number_checkpoints == 2);
+    const std::size_t begin = result.find("{\n", 1) + 2;
+    return result.substr(begin, result.find("  }\n") - begin);
+  };
+  const std::string others = "    cpu_checkpointing: true,\n    number_checkpoints: 2";
+  CHECK(written("    profile: false  // mine\n") ==
+        "    profile: false,  // mine\n" + others + "\n");
+  CHECK(written("    profile: false  # mine\n") == "    profile: false,  # mine\n" + others + "\n");
+  CHECK(written("    profile: false  /* mine */\n") ==
+        "    profile: false,  /* mine */\n" + others + "\n");
+  // A trailing comma stays one.
+  CHECK(written("    profile: false,  // mine\n") ==
+        "    profile: false,  // mine\n" + others + ",\n");
+  // Only a comment that ends its line: what follows another is the block's end.
+  CHECK(written("    profile: false /* a\n b */\n") ==
+        "    profile: false,\n" + others + " /* a\n b */\n");
+}
+
 // Whatever the file looks like, the written one reads as wanted.
 TEST_CASE("every block can be written into every style of file", "[config][property]") {
   const std::vector<std::string> files{
@@ -111,6 +136,11 @@ TEST_CASE("every block can be written into every style of file", "[config][prope
       "{\n\t\"activation_checkpointing\": {\n\t\t\"profile\": true, \"number_checkpoints\": "
       "4\n\t}\n}",
       "{activation_checkpointing: {profile: \"yes\" // odd\n} }",
+      "{\n  train_batch_size: 1 // no block\n}\n",
+      "train_batch_size: 1 # no braces\n",
+      "{\r\n  a: 1, // comma\r\n}\r\n",
+      "{\n  a: 1 /* one */ }\n",
+      "{\n  activation_checkpointing: {\n    profile: true // last\n  } // block\n}\n",
       "{\n  activation_checkpointing: {\n    note: no quotes here\n  }\n}\n",
   };
   for (const std::string& text : files) {

@@ -1,5 +1,7 @@
 # Installs the tests' Python packages where they are missing; does nothing the second time.
 file(SHA256 ${REQUIREMENTS} wanted)
+file(SHA256 ${FRAMEWORKS} wanted_frameworks)
+string(APPEND wanted " ${wanted_frameworks}")
 cmake_path(GET TEST_PYTHON PARENT_PATH folder)
 set(stamp ${folder}/../test_requirements.sha256)
 if(EXISTS ${stamp})
@@ -11,8 +13,7 @@ endif()
 if(NOT EXISTS ${TEST_PYTHON})
   execute_process(COMMAND ${PYTHON} -m venv ${folder}/.. COMMAND_ERROR_IS_FATAL ANY)
 endif()
-execute_process(
-  COMMAND ${TEST_PYTHON} -m pip install --quiet --disable-pip-version-check --require-hashes
-    -r ${REQUIREMENTS}
-  COMMAND_ERROR_IS_FATAL ANY)
+set(install ${TEST_PYTHON} -m pip install --quiet --disable-pip-version-check --require-hashes)
+execute_process(COMMAND ${install} -r ${REQUIREMENTS} COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${install} --no-deps -r ${FRAMEWORKS} COMMAND_ERROR_IS_FATAL ANY)
 file(WRITE ${stamp} "${wanted}")

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from ._host import HostPool
 from ._plan import Plan, PlanError, PlanLike, load_plan
-from ._segment import Segment
+from ._segment import Segment, is_sharded
 from ._selective import KeptCalls, contexts, difference
 
 _ATTRIBUTE = "_tidemark_applied"
@@ -117,8 +117,8 @@ def _module(model: nn.Module, path: str) -> nn.Module:
 
 def _refuse_sharded(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if any(base.__name__ in ("FSDPModule", "FullyShardedDataParallel")
-               for base in type(module).__mro__):
+        is_wrapped = any(base.__name__ == "FullyShardedDataParallel" for base in type(module).__mro__)
+        if is_wrapped or is_sharded(module):
             raise PlanError(
                 f"'{name or 'the model'}' is sharded already: call tidemark.apply() before "
                 "fully_shard(), so that recomputation happens inside the shard's hooks"

@@ -14,11 +14,10 @@ from ._plan import PlanError
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The promised and the measured peak of one step, static memory included."""
+    """The promised and the measured peak of one step: live bytes, static memory included."""
 
     promised_bytes: int
     measured_bytes: int
-    counted: str  # "live", or "allocated" where a caching allocator counts
     differences: tuple[str, ...] = ()
     tolerance: float = 0.01
 
@@ -34,7 +33,7 @@ class Check:
     def __str__(self) -> str:
         words = [
             f"promised {_text(self.promised_bytes)}, measured {_text(self.measured_bytes)} "
-            f"{self.counted} ({self.error:+.2%}): {'as promised' if self.ok else 'NOT as promised'}"
+            f"live ({self.error:+.2%}): {'as promised' if self.ok else 'NOT as promised'}"
         ]
         return "\n".join(words + [f"  {difference}" for difference in self.differences])
 
@@ -51,16 +50,21 @@ class PeakMeter:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
+            self._before = self._requested("current")
             return
         activities = [torch.profiler.ProfilerActivity.CPU]
         self._profiler = torch.profiler.profile(activities=activities, profile_memory=True)
         self._profiler.__enter__()
 
+    def _requested(self, which: str) -> int:
+        """What tensors asked for, as live bytes count. Blocks may be larger, those of what was there
+        before the step too."""
+        return torch.cuda.memory_stats(self._device)[f"requested_bytes.all.{which}"]
+
     def stop(self) -> int:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-            return torch.cuda.max_memory_allocated(self._device) - self._before
+            return self._requested("peak") - self._before
         self._profiler.__exit__(None, None, None)
         events = self._profiler.profiler.kineto_results.events()
         memory = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
@@ -75,7 +79,7 @@ class PeakMeter:
 def check(model: nn.Module, step: Callable[[], Any], tolerance: float = 0.01) -> Check:
     """Runs `step()` once (forward and backward of one batch, gradients none before it) and compares
     its peak with what the plan in force promised. On a CPU the profiler's memory events are counted,
-    which is exact; on a GPU the allocator's."""
+    which is exact; on a GPU the bytes that its allocator was asked for."""
     applied = applied_plan(model)
     if applied is None:
         raise PlanError("no plan is in force: call tidemark.apply(model, plan) first")
@@ -93,12 +97,7 @@ def check(model: nn.Module, step: Callable[[], Any], tolerance: float = 0.01) ->
         rise = meter.stop()
     counts = [(s.forward_count - f, s.recompute_count - r)
               for s, (f, r) in zip(applied.segments, before)]
-    is_cuda = device.type == "cuda"
-    promised = promise.live_peak_bytes
-    if is_cuda and promise.allocated_peak_bytes is not None:
-        promised = promise.allocated_peak_bytes
-    result = Check(promised, promise.static_bytes + rise, "allocated" if is_cuda else "live", (),
-                   tolerance)
+    result = Check(promise.live_peak_bytes, promise.static_bytes + rise, (), tolerance)
     differences = _differences(applied.plan.device, device, counts, had_gradients, applied)
     return dataclasses.replace(result, differences=tuple(differences))
 

@@ -163,6 +163,11 @@ class _Run:
             for call in self.calls:
                 leaves = [self._value(leaf, results, fetched) for leaf in call.leaves]
                 args, kwargs = pytree.tree_unflatten(leaves, call.spec)
+                module = self.segment.modules[call.module]
+                if is_sharded(module):
+                    # Its own hooks gather its parameters only when its backward begins, and the
+                    # group's backward begins with its last module's.
+                    module.unshard()
                 result = self.segment.forwards[call.module](*args, **kwargs)
                 del args, kwargs, leaves
                 results.append(pytree.tree_leaves(result))
@@ -179,6 +184,11 @@ class _Run:
             return fetched[id(leaf)]
         # Autograd must not run on from the recomputed part into what was there before.
         return leaf.detach().requires_grad_(leaf.requires_grad) if _is_activation(leaf) else leaf
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """By fully_shard()."""
+    return any(base.__name__ == "FSDPModule" for base in type(module).__mro__)
 
 
 def _is_activation(leaf: Any) -> bool:

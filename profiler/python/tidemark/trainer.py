@@ -43,12 +43,8 @@ class TidemarkCallback(TrainerCallback):
             return
         rise, self._meter = self._meter.stop(), None
         promise = self.plan.promise
-        on_gpu = args.device.type == "cuda"
-        promised = promise.allocated_peak_bytes if on_gpu else None
-        self.check = Check(
-            promised or promise.live_peak_bytes, promise.static_bytes + rise,
-            "allocated" if on_gpu else "live", tuple(self.plan.notes), self.tolerance,
-        )
+        self.check = Check(promise.live_peak_bytes, promise.static_bytes + rise,
+                           tuple(self.plan.notes), self.tolerance)
         (logger.info if self.check.ok else logger.warning)("tidemark: %s", self.check)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -255,3 +255,79 @@ def test_another_checkpoint_function_serves_single_blocks():
     assert calls == [1, 1]
     with pytest.raises(tidemark.PlanError, match="one module a checkpoint"):
         tidemark.apply(model, groups(2, 2), checkpoint=checkpoint)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    """A mesh of one process."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if not dist.is_initialized():
+        store = tmp_path_factory.mktemp("store") / "file"
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+        yield init_device_mesh("cpu", (1,))
+        dist.destroy_process_group()
+    else:
+        yield init_device_mesh("cpu", (1,))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_model_is_sharded_after_the_plan_is_in_force(mesh, size):
+    """Groups of several sharded modules: each gathers its parameters when it is made again."""
+    from torch.distributed.fsdp import fully_shard
+
+    model, inputs = Chain(4), tokens()
+    plain = train_step(copy.deepcopy(model), inputs)
+    applied = tidemark.apply(model, groups(4, size))
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for _ in range(2):
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        loss = model(*inputs)
+        loss.backward()
+        assert torch.equal(loss, plain[0])
+        assert all(torch.equal(p.grad.full_tensor(), g)
+                   for p, g in zip(model.parameters(), plain[1]))
+    assert all((s.forward_count, s.recompute_count) == (2, 2) for s in applied.segments)
+    with pytest.raises(tidemark.PlanError, match="before fully_shard"):
+        tidemark.apply(model, groups(4, size))
+
+
+def test_a_plan_is_put_into_force_on_a_compiled_model_and_taken_back():
+    model, inputs = Chain(2, dropout=0.0), tokens(2, 16)
+    plain = train_step(model, inputs)
+    compiled = torch.compile(model, backend="aot_eager")
+
+    def check_step():
+        again = train_step(compiled, inputs)
+        assert torch.allclose(again[0], plain[0])
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(again[1], plain[1]))
+        return torch._dynamo.utils.counters["frames"]["ok"]
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    before = check_step()
+    tidemark.apply(compiled, groups(2, 1))
+    assert check_step() > before  # compiled anew, with the checkpoints
+    tidemark.remove(compiled)
+    check_step()
+    torch._dynamo.reset()
+
+
+def test_kept_operators_serve_eager_and_compiled_models():
+    from tidemark._selective import Calls
+
+    model, inputs = Chain(2, dropout=0.0), tokens(2, 16)
+    plain = train_step(model, inputs)
+    plan = tidemark.Plan(segments=(("layers.0",), ("layers.1",)),
+                         kept=({"aten::addmm": Calls(frozenset({0}), 2)},) * 2)
+    with tidemark.apply(model, plan) as applied:
+        assert same(train_step(model, inputs), plain)
+        assert all(s.difference is None for s in applied.segments)
+        again = train_step(torch.compile(model, backend="aot_eager"), inputs)
+    assert torch.allclose(again[0], plain[0])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(again[1], plain[1]))
+    torch._dynamo.reset()

@@ -113,8 +113,7 @@ def test_the_trainers_callback(swept, tmp_path):
     model = tiny_gpt2()
     Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[callback]).train()
     assert callback.check is not None
-    # The Trainer's own tensors come on top.
-    assert abs(callback.check.error) < 0.03, str(callback.check)
+    assert abs(callback.check.error) < 0.01 and callback.check.ok, str(callback.check)
     assert tidemark.applied_plan(model) is None
 
 
