@@ -44,7 +44,15 @@ struct Lever {
   bool operator==(const Lever&) const = default;
 };
 
-// All peaks are predicted live bytes, so that rows compare exactly.
+// What a caching allocator takes above what the step's storages ask for.
+struct AllocatorPeak {
+  Bytes allocated_bytes = 0;  // blocks, at their most
+  Bytes reserved_bytes = 0;   // segments, at their most; of the steady step
+  std::vector<Lever> levers;  // peaks are reserved bytes
+  bool operator==(const AllocatorPeak&) const = default;
+};
+
+// All peaks but the allocator's are predicted live bytes, so that rows compare exactly.
 struct Explanation {
   std::size_t row = 0;
   Bytes peak_bytes = 0;
@@ -52,6 +60,7 @@ struct Explanation {
   std::vector<PeakPart> parts;      // by size, the largest first
   std::vector<PeakHolder> holders;  // by size; empty where the schedule was not kept
   std::vector<Lever> levers;
+  std::optional<AllocatorPeak> allocator;  // absent where there is none
   bool operator==(const Explanation&) const = default;
 };
 

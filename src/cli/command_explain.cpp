@@ -18,6 +18,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+Json to_json(const std::vector<Lever>& levers) {
+  Json json = Json::array();
+  for (const Lever& lever : levers) {
+    json.push_back(
+        {{"name", lever.name},
+         {"effect", key(lever.effect)},
+         {"peak_bytes", lever.peak_bytes},
+         {"row", lever.row ? Json(*lever.row) : Json(nullptr)},
+         {"step_seconds", lever.step_seconds ? Json(*lever.step_seconds) : Json(nullptr)},
+         {"reason", lever.reason}});
+  }
+  return json;
+}
+
 Json to_json(const Explanation& told, const SweepRow& row) {
   Json json{{"row", told.row},
             {"setting", describe(row.setting)},
@@ -35,15 +49,12 @@ Json to_json(const Explanation& told, const SweepRow& row) {
     json["holders"].push_back(
         {{"what", holder.what}, {"count", holder.count}, {"bytes", holder.bytes}});
   }
-  json["levers"] = Json::array();
-  for (const Lever& lever : told.levers) {
-    json["levers"].push_back(
-        {{"name", lever.name},
-         {"effect", key(lever.effect)},
-         {"peak_bytes", lever.peak_bytes},
-         {"row", lever.row ? Json(*lever.row) : Json(nullptr)},
-         {"step_seconds", lever.step_seconds ? Json(*lever.step_seconds) : Json(nullptr)},
-         {"reason", lever.reason}});
+  json["levers"] = to_json(told.levers);
+  json["allocator"] = nullptr;
+  if (told.allocator) {
+    json["allocator"] = {{"allocated_peak_bytes", told.allocator->allocated_bytes},
+                         {"reserved_peak_bytes", told.allocator->reserved_bytes},
+                         {"levers", to_json(told.allocator->levers)}};
   }
   return json;
 }
@@ -63,6 +74,19 @@ void print_levers(const std::vector<Lever>& levers, Effect effect, const char* h
     if (lever.effect != effect) continue;
     if (is_first) out << '\n' << heading << '\n';
     is_first = false;
+    out << "  " << lever.name << ": " << lever.reason << '\n';
+  }
+}
+
+void print_allocator(const Explanation& told, std::ostream& out) {
+  if (!told.allocator) return;
+  const AllocatorPeak& peak = *told.allocator;
+  out << "\nreserved at most " << format_bytes(peak.reserved_bytes) << ": "
+      << format_bytes(told.peak_bytes) << " live, "
+      << format_bytes(peak.allocated_bytes - told.peak_bytes) << " more in whole blocks, "
+      << format_bytes(peak.reserved_bytes - peak.allocated_bytes)
+      << " more in segments; each at its own most\n";
+  for (const Lever& lever : peak.levers) {
     out << "  " << lever.name << ": " << lever.reason << '\n';
   }
 }
@@ -91,6 +115,7 @@ void print(const Explanation& told, const SweepRow& row, std::ostream& out) {
   print_levers(told.levers, Effect::may_lower, "may lower it, but never below:", out);
   print_levers(told.levers, Effect::changes_nothing, "does not lower it:", out);
   print_levers(told.levers, Effect::raises, "raises it:", out);
+  print_allocator(told, out);
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ class Explainer {
     add_counts();
     add_switches();
     add_bounds();
+    add_allocator();
     return std::move(told_);
   }
 
@@ -103,6 +104,10 @@ class Explainer {
   void add_counts();
   void add_switches();
   void add_bounds();
+  void add_allocator();
+  [[nodiscard]] std::optional<std::size_t> least_reserved(
+      const std::function<bool(const Setting&)>& is_meant) const;
+  [[nodiscard]] Lever reserved_lever(const std::string& name, std::size_t row) const;
   void add_bound(const std::string& name, const std::string& what, Term term);
   void add_row_lever(const std::string& name, std::size_t row);
   void add_best(const std::string& name, const std::function<bool(const Setting&)>& is_meant);
@@ -304,6 +309,76 @@ void Explainer::add_bounds() {
                                      : "The recorded step has none."};
     told_.levers.push_back(std::move(lever));
   }
+}
+
+// The row that reserves least among those that are meant.
+std::optional<std::size_t> Explainer::least_reserved(
+    const std::function<bool(const Setting&)>& is_meant) const {
+  std::optional<std::size_t> best;
+  const auto reserved = [&](std::size_t r) {
+    return sweep_.rows[r].predicted->reserved_peak_bytes.value_or(0);
+  };
+  for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
+    const SweepRow& other = sweep_.rows[row];
+    const bool has_figure = other.predicted && other.predicted->reserved_peak_bytes;
+    if (row == row_ || !has_figure || !is_meant(other.setting)) continue;
+    if (!best || reserved(row) < reserved(*best)) best = row;
+  }
+  return best;
+}
+
+Lever Explainer::reserved_lever(const std::string& name, std::size_t row) const {
+  const SweepRow& other = sweep_.rows[row];
+  Lever lever{.name = name,
+              .effect = Effect::changes_nothing,
+              .peak_bytes = *other.predicted->reserved_peak_bytes,
+              .row = row,
+              .step_seconds = other.predicted->step_seconds,
+              .reason = ""};
+  const Bytes change = lever.peak_bytes - *figures().reserved_peak_bytes;
+  if (change < 0) lever.effect = Effect::lowers;
+  if (change > 0) lever.effect = Effect::raises;
+  lever.reason = describe(other.setting) + " (row " + std::to_string(row) + ") reserves " +
+                 format_bytes(lever.peak_bytes);
+  lever.reason += change == 0 ? ", the same."
+                              : ", " + format_bytes(change < 0 ? -change : change) +
+                                    (change < 0 ? " less." : " more.");
+  return lever;
+}
+
+void Explainer::add_allocator() {
+  if (!figures().allocated_peak_bytes || !figures().reserved_peak_bytes) return;
+  AllocatorPeak allocator{.allocated_bytes = *figures().allocated_peak_bytes,
+                          .reserved_bytes = *figures().reserved_peak_bytes,
+                          .levers = {}};
+  const Setting& mine = own().setting;
+  const auto another_conf = least_reserved([&](const Setting& other) {
+    Setting same = other;
+    same.alloc_conf = mine.alloc_conf;
+    same.segments = mine.segments;
+    return same == mine && other.alloc_conf != mine.alloc_conf;
+  });
+  if (another_conf) {
+    allocator.levers.push_back(reserved_lever("another --alloc-conf", *another_conf));
+  }
+  const auto another_setting =
+      least_reserved([&](const Setting& other) { return other.alloc_conf == mine.alloc_conf; });
+  if (another_setting) {
+    allocator.levers.push_back(reserved_lever("the setting that reserves least", *another_setting));
+  }
+  const bool can_fall = allocator.allocated_bytes < allocator.reserved_bytes;
+  allocator.levers.push_back(
+      {.name = "an allocator that wastes nothing",
+       .effect = can_fall ? Effect::may_lower : Effect::changes_nothing,
+       .peak_bytes = allocator.allocated_bytes,
+       .row = {},
+       .step_seconds = {},
+       .reason = can_fall ? "Segments without gaps would take the " +
+                                format_bytes(allocator.allocated_bytes) + " of the blocks, " +
+                                format_bytes(allocator.reserved_bytes - allocator.allocated_bytes) +
+                                " less; try --alloc-conf expandable_segments:True."
+                          : "The segments have no gaps at their most."});
+  told_.allocator = std::move(allocator);
 }
 
 }  // namespace

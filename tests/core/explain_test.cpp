@@ -118,6 +118,38 @@ TEST_CASE("a switch that the sweep has not tried is bounded", "[explain]") {
   }
 }
 
+TEST_CASE("what the allocator takes above the live bytes is told, and what would lower it",
+          "[explain]") {
+  const BlockChain chain(4);
+  KeptSweep kept(chain.trace(), SweepAxes{});
+  kept.chosen = row_of(kept.sweep(), "4");
+  CHECK_FALSE(explain(kept).allocator.has_value());
+  const auto set = [&](std::size_t row, Bytes allocated, Bytes reserved) {
+    StepFigures& figures = *kept.editable().rows[row].predicted;
+    figures.allocated_peak_bytes = allocated;
+    figures.reserved_peak_bytes = reserved;
+  };
+  set(*kept.chosen, 1024, 4096);
+  set(row_of(kept.sweep(), "2"), 1024, 2048);
+  SweepRow expandable = kept.sweep().rows[*kept.chosen];
+  expandable.setting.alloc_conf = "expandable_segments:True";
+  expandable.predicted->reserved_peak_bytes = 1536;
+  kept.editable().rows.push_back(expandable);
+  const Explanation told = explain(kept);
+  REQUIRE(told.allocator.has_value());
+  CHECK(told.allocator->allocated_bytes == 1024);
+  CHECK(told.allocator->reserved_bytes == 4096);
+  REQUIRE(told.allocator->levers.size() == 3);
+  const auto expect = [&](std::size_t n, Effect effect, Bytes bytes) {
+    CHECK(told.allocator->levers[n].effect == effect);
+    CHECK(told.allocator->levers[n].peak_bytes == bytes);
+  };
+  expect(0, Effect::lowers, 1536);     // the other configuration of the allocator
+  expect(1, Effect::lowers, 2048);     // the other setting under the same one
+  expect(2, Effect::may_lower, 1024);  // no gaps
+  CHECK(told.allocator->levers[0].row == kept.sweep().rows.size() - 1);
+}
+
 TEST_CASE("a summary alone explains what it can; a refused row nothing", "[explain]") {
   Sweep sweep = test::sample_sweep();
   const Explanation told = explain(SweepOnly(sweep));
