@@ -82,6 +82,8 @@ struct PlanFile {
   Limit limit = Limit::live;
   bool truncated = false;
   StepFigures predicted;
+  // Static memory and one arena in which everything the plan makes has a fixed offset.
+  std::optional<Bytes> packed_bytes;
   std::optional<double> lower_bound_seconds;
   std::optional<double> gap;
   std::vector<std::string> decisions;  // describe_decisions(), for people

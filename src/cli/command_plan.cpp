@@ -114,13 +114,7 @@ PlanOptions read_plan_options(const po::variables_map& given) {
 PlanRequest make_request(const PlanOptions& options, const StepTrace& trace) {
   PlanRequest request = options.request;
   request.runs = find_blocks(trace, options.blocks);
-  if (options.limit) {
-    request.limit = *options.limit;
-  } else {
-    auto built = build_schedule(trace, {}, Setting{});
-    const Prediction plain = simulate(trace, std::get<BuiltSchedule>(built).schedule);
-    request.limit = plain.figures.reserved_peak_bytes ? Limit::reserved : Limit::live;
-  }
+  request.limit = options.limit ? *options.limit : usual_limit(plain_figures(trace));
   using Clock = std::chrono::steady_clock;
   std::optional<Clock::time_point> deadline;
   if (options.time_limit_seconds) {
@@ -176,8 +170,7 @@ ExitCode plan_for_budget(const PlanOptions& options, const OpenedStep& step,
 
 // Budgets in equal steps from what keeping everything needs down to a share of it.
 std::vector<Bytes> pareto_budgets(const StepTrace& trace, Limit limit) {
-  auto built = build_schedule(trace, {}, Setting{});
-  const StepFigures plain = simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+  const StepFigures plain = plain_figures(trace);
   const Bytes peak = peak_bytes(plain, limit).value_or(plain.live_peak_bytes);
   const auto own = static_cast<double>(peak - plain.static_bytes);
   std::vector<Bytes> budgets;
@@ -203,8 +196,7 @@ void print_point(const PlanFile& plan, const StepFigures& plain, std::ostream& o
 
 ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const Streams& streams) {
   PlanRequest request = make_request(options, step.trace);
-  auto built = build_schedule(step.trace, {}, Setting{});
-  const StepFigures plain = simulate(step.trace, std::get<BuiltSchedule>(built).schedule).figures;
+  const StepFigures plain = plain_figures(step.trace);
   if (!options.prints_json) {
     for (const char* title : {"budget", "peak", "step time", "overhead", "bound"}) {
       streams.out << std::setw(12) << title;

@@ -11,6 +11,7 @@
 
 #include "interrupt.hpp"
 #include "open_step.hpp"
+#include "peak_differences.hpp"
 #include "sweep_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -232,26 +233,6 @@ void write_config(const SweepOptions& options, const Sweep& sweep,
     streams.err << "no checkpointing is best here, so " << path << " is "
                 << (config ? "your file as it was" : "empty") << '\n';
   }
-}
-
-struct PeakDifference {
-  const char* peak;
-  Bytes bytes;
-};
-
-// Of the peaks that both sides know.
-std::vector<PeakDifference> peak_differences(const StepFigures& measured,
-                                             const StepFigures& predicted) {
-  std::vector<PeakDifference> all;
-  const auto add = [&](const char* peak, std::optional<Bytes> a, std::optional<Bytes> b) {
-    if (a && b) all.push_back({peak, std::abs(*a - *b)});
-  };
-  add("peak", measured.live_peak_bytes, predicted.live_peak_bytes);
-  add("allocated peak", measured.allocated_peak_bytes, predicted.allocated_peak_bytes);
-  add("reserved peak", measured.reserved_peak_bytes, predicted.reserved_peak_bytes);
-  add("first step's reserved peak", measured.first_reserved_peak_bytes,
-      predicted.first_reserved_peak_bytes);
-  return all;
 }
 
 ExitCode judge(const SweepOptions& options, const Sweep& sweep, const Streams& streams) {

@@ -13,6 +13,13 @@
 
 namespace tidemark {
 
+// The recorded step as it is.
+[[nodiscard]] StepFigures plain_figures(const StepTrace& trace);
+
+// The peak that a budget limits where nothing else is asked for: reserved where there is an
+// allocator, else live.
+[[nodiscard]] Limit usual_limit(const StepFigures& plain);
+
 // The plan as plan.json holds it, not executed yet.
 [[nodiscard]] PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request,
                                     const Plan& plan);

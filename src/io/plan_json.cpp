@@ -101,6 +101,7 @@ std::string format_plan(const PlanFile& plan) {
   json["limit"] = name(plan.limit);
   json["truncated"] = plan.truncated;
   json["predicted"] = figures_to_json(plan.predicted);
+  json["packed_bytes"] = or_null(plan.packed_bytes);
   json["lower_bound_seconds"] = or_null(plan.lower_bound_seconds);
   json["gap"] = or_null(plan.gap);
   json["decisions"] = plan.decisions;
@@ -125,6 +126,7 @@ PlanFile parse_plan(const std::string& path, const std::string& text) {
   }
   plan.truncated = root.at("truncated").boolean();
   plan.predicted = read_figures(root.at("predicted"));
+  if (const auto packed = root.find("packed_bytes")) plan.packed_bytes = packed->bytes();
   if (const auto bound = root.find("lower_bound_seconds")) {
     plan.lower_bound_seconds = bound->number_from_zero();
   }

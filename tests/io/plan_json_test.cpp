@@ -20,6 +20,7 @@ PlanFile sample_plan() {
   plan.limit = Limit::live;
   plan.schedule = std::get<BuiltSchedule>(built).schedule;
   plan.predicted = simulate(trace, plan.schedule).figures;
+  plan.packed_bytes = 8192;
   plan.lower_bound_seconds = 0.25;
   plan.gap = 0.125;
   plan.decisions = {"h.*: mlp.act (gelu) recomputed in 0 to 3, 1 ms"};
@@ -43,6 +44,7 @@ TEST_CASE("a plan is equal after writing and reading", "[plan_json]") {
   plan.budget_bytes.reset();
   plan.measured.reset();
   plan.gap.reset();
+  plan.packed_bytes.reset();
   plan.lower_bound_seconds.reset();
   plan.truncated = true;
   plan.modules.selective.reset();
