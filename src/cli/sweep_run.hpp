@@ -49,6 +49,6 @@ struct SweepProgress {
                               const std::atomic<bool>& interrupted);
 
 // "aten::addmm in blocks.3.fc (backward)"
-[[nodiscard]] std::string describe_op(const StepTrace& trace, std::optional<OpId> op);
+[[nodiscard]] std::string describe_op(const StepTrace& trace, std::optional<OpId> id);
 
 }  // namespace tidemark

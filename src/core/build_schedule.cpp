@@ -348,7 +348,7 @@ void ScheduleBuilder::save_state(std::size_t segment) {
                                              Term::restored_state, Cause::restore_state);
     writer_.copy_whole(current_[index(id)], copy, Queue::compute, Cause::restore_state);
     segments_[segment].restored.emplace_back(id, copy);
-    built_.notes.push_back(
+    built_.notes.emplace_back(
         "buffer " + trace_.storages[index(id)].name +
         " feeds values and is written in a checkpoint: restored for the recomputation; the "
         "framework runs the update twice, so its gradients differ from these");
@@ -524,7 +524,7 @@ void ScheduleBuilder::note_emulation() {
         return std::any_of(first, last + 1, [](const Op& op) { return op.flags.statistics; });
       });
   if (has_statistics) {
-    built_.notes.push_back(
+    built_.notes.emplace_back(
         "batch-norm statistics are updated twice, as under the framework's checkpointing");
   }
 }

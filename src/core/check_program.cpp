@@ -221,7 +221,7 @@ std::string innermost_source_line(const std::string& stack_trace) {
   const std::size_t name = chosen + 6;
   const std::size_t name_end = stack_trace.find('"', name);
   if (name_end == std::string::npos) return "";
-  const std::string path = stack_trace.substr(name, name_end - name);
+  std::string path = stack_trace.substr(name, name_end - name);
   const std::string line =
       stack_trace.substr(name_end, stack_trace.find('\n', name_end) - name_end);
   const std::size_t number = line.find("line ");

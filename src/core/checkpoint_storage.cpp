@@ -88,7 +88,7 @@ void CheckpointStorage::find_moved_inputs() {
         is_noted[index(id)] = 1;
         continue;
       }
-      const OpPosition end = static_cast<OpPosition>(facts.segment.last);
+      const auto end = static_cast<OpPosition>(facts.segment.last);
       const bool is_read_later =
           std::any_of(analysis_.uses(id).begin(), analysis_.uses(id).end(), [&](OpPosition use) {
             return use > end && trace_.ops[static_cast<std::size_t>(use)].phase == Phase::forward;
