@@ -107,6 +107,8 @@ class Explainer {
   void add_allocator();
   [[nodiscard]] std::optional<std::size_t> least_reserved(
       const std::function<bool(const Setting&)>& is_meant) const;
+  [[nodiscard]] Lever compared(const std::string& name, std::size_t row, Bytes its, Bytes mine,
+                               const std::string& peaks) const;
   [[nodiscard]] Lever reserved_lever(const std::string& name, std::size_t row) const;
   void add_bound(const std::string& name, const std::string& what, Term term);
   void add_row_lever(const std::string& name, std::size_t row);
@@ -173,22 +175,30 @@ void Explainer::add_holders() {
   if (told_.holders.size() > most_holders) told_.holders.resize(most_holders);
 }
 
-void Explainer::add_row_lever(const std::string& name, std::size_t row) {
+// What another row comes to, up to the end of the sentence: `peaks` is what its peak does.
+Lever Explainer::compared(const std::string& name, std::size_t row, Bytes its, Bytes mine,
+                          const std::string& peaks) const {
   const SweepRow& other = sweep_.rows[row];
   Lever lever{.name = name,
               .effect = Effect::changes_nothing,
-              .peak_bytes = other.predicted->live_peak_bytes,
+              .peak_bytes = its,
               .row = row,
               .step_seconds = other.predicted->step_seconds,
               .reason = ""};
-  const Bytes change = lever.peak_bytes - told_.peak_bytes;
+  const Bytes change = its - mine;
   if (change < 0) lever.effect = Effect::lowers;
   if (change > 0) lever.effect = Effect::raises;
-  lever.reason = describe(other.setting) + " (row " + std::to_string(row) + ") peaks at " +
-                 format_bytes(lever.peak_bytes);
+  lever.reason = describe(other.setting) + " (row " + std::to_string(row) + ") " + peaks + " " +
+                 format_bytes(its);
   lever.reason += change == 0 ? ", the same"
                               : ", " + format_bytes(change < 0 ? -change : change) +
                                     (change < 0 ? " less" : " more");
+  return lever;
+}
+
+void Explainer::add_row_lever(const std::string& name, std::size_t row) {
+  Lever lever = compared(name, row, sweep_.rows[row].predicted->live_peak_bytes, told_.peak_bytes,
+                         "peaks at");
   if (lever.step_seconds && figures().step_seconds) {
     // In whole nanoseconds, as the trace has them: sums in another order are the same time.
     const double later = std::round(1e9 * (*lever.step_seconds - *figures().step_seconds)) / 1e9;
@@ -328,21 +338,9 @@ std::optional<std::size_t> Explainer::least_reserved(
 }
 
 Lever Explainer::reserved_lever(const std::string& name, std::size_t row) const {
-  const SweepRow& other = sweep_.rows[row];
-  Lever lever{.name = name,
-              .effect = Effect::changes_nothing,
-              .peak_bytes = *other.predicted->reserved_peak_bytes,
-              .row = row,
-              .step_seconds = other.predicted->step_seconds,
-              .reason = ""};
-  const Bytes change = lever.peak_bytes - *figures().reserved_peak_bytes;
-  if (change < 0) lever.effect = Effect::lowers;
-  if (change > 0) lever.effect = Effect::raises;
-  lever.reason = describe(other.setting) + " (row " + std::to_string(row) + ") reserves " +
-                 format_bytes(lever.peak_bytes);
-  lever.reason += change == 0 ? ", the same."
-                              : ", " + format_bytes(change < 0 ? -change : change) +
-                                    (change < 0 ? " less." : " more.");
+  Lever lever = compared(name, row, *sweep_.rows[row].predicted->reserved_peak_bytes,
+                         *figures().reserved_peak_bytes, "reserves");
+  lever.reason += ".";
   return lever;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <set>
 #include <utility>
 #include <variant>
@@ -20,9 +19,7 @@ struct Form {
 };
 
 std::int32_t block_count(const std::vector<BlockRun>& runs) {
-  return std::accumulate(runs.begin(), runs.end(), 0, [](std::int32_t sum, const BlockRun& run) {
-    return sum + static_cast<std::int32_t>(run.blocks.size());
-  });
+  return static_cast<std::int32_t>(count_blocks(runs));
 }
 
 bool are_modules(const StepTrace& trace, const std::vector<BlockRun>& runs) {
