@@ -1,14 +1,11 @@
 #include "budget_ladder.hpp"
 
-#include <variant>
-
 #include "tidemark/setting.hpp"
 
 namespace tidemark {
 
 std::vector<Bytes> budget_ladder(const StepTrace& trace, int rungs) {
-  auto built = build_schedule(trace, {}, Setting{});
-  const StepFigures plain = simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+  const StepFigures plain = simulate(trace, plain_schedule(trace)).figures;
   const Bytes floor = lower_bound_on_peak(trace).bytes;
   const Bytes range = plain.live_peak_bytes - plain.static_bytes;
   std::vector<Bytes> budgets;

@@ -23,11 +23,6 @@ namespace tidemark {
 
 namespace {
 
-Schedule plain_schedule(const StepTrace& trace) {
-  auto built = build_schedule(trace, {}, Setting{});
-  return std::move(std::get<BuiltSchedule>(built).schedule);
-}
-
 std::vector<BoxedCall> prepare_calls(const StepTrace& trace, c10::Device device) {
   std::vector<BoxedCall> calls;
   calls.reserve(trace.ops.size());

@@ -123,4 +123,7 @@ struct BuildOptions {
     const StepTrace& trace, const std::vector<BlockRun>& runs, const Setting& setting,
     const BuildOptions& options = {});
 
+// The recorded step as it ran, without checkpoints: what every plan and setting is compared with.
+[[nodiscard]] Schedule plain_schedule(const StepTrace& trace, const BuildOptions& options = {});
+
 }  // namespace tidemark

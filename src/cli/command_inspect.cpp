@@ -138,8 +138,7 @@ constexpr std::array<std::string_view, 9> role_names{"parameter",       "buffer"
 constexpr std::array<std::string_view, 3> phase_names{"forward", "backward", "optimizer"};
 
 Prediction plain_step(const StepTrace& trace, bool holds_outputs) {
-  auto built = build_schedule(trace, {}, Setting{}, {.hold_outputs = holds_outputs});
-  return simulate(trace, std::get<BuiltSchedule>(built).schedule);
+  return simulate(trace, plain_schedule(trace, {.hold_outputs = holds_outputs}));
 }
 
 OrderedJson inspect_peak(const StepTrace& trace) {

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <ostream>
 #include <utility>
-#include <variant>
 
 #include "peak_differences.hpp"
 #include "sweep_run.hpp"
@@ -106,8 +105,7 @@ PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const 
 }
 
 StepFigures plain_figures(const StepTrace& trace) {
-  auto built = build_schedule(trace, {}, Setting{});
-  return simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+  return simulate(trace, plain_schedule(trace)).figures;
 }
 
 Limit usual_limit(const StepFigures& plain) {

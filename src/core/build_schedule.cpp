@@ -557,4 +557,9 @@ std::variant<BuiltSchedule, InvalidSetting> build_schedule(const StepTrace& trac
   return outcome;
 }
 
+Schedule plain_schedule(const StepTrace& trace, const BuildOptions& options) {
+  auto built = build_schedule(trace, {}, Setting{}, options);
+  return std::move(std::get<BuiltSchedule>(built).schedule);
+}
+
 }  // namespace tidemark

@@ -257,16 +257,11 @@ class FormFinder {
     if (std::count(plan.is_run_again.begin(), plan.is_run_again.end(), char{1}) == 0) return;
     // As the plan has it; and, since a checkpoint runs again at once what the plan runs again when
     // it is needed, whatever fits in the order of its worth.
-    const Treatment plain = treatment(trace_, plain_schedule());
+    const Treatment plain = treatment(trace_, plain_schedule(trace_));
     consider(selection, selection.by_worth([&](std::size_t o) {
       return plan.is_held[o] != 0 && plan.is_run_again[o] == 0;
     }));
     consider(selection, selection.by_worth([&](std::size_t o) { return plain.is_held[o] != 0; }));
-  }
-
-  [[nodiscard]] Schedule plain_schedule() const {
-    auto built = build_schedule(trace_, {}, Setting{});
-    return std::move(std::get<BuiltSchedule>(built).schedule);
   }
 
   // Drops as few of `kept`, from the front, as the budget asks for.
