@@ -15,14 +15,17 @@ std::string title_of(const Op& op, OpId id) {
          (op.module.empty() ? "" : " in " + op.module) + ")";
 }
 
-c10::OperatorHandle find_operator(const Op& op, const std::string& title) {
-  if (!op.call) {
-    throw InputError(title + " carries no call, so the step cannot be executed; record it again");
-  }
-  const auto found = c10::Dispatcher::singleton().findSchema({op.name, op.call->overload});
+const Call& call_of(const Op& op, Gradients gradients, const std::string& title) {
+  const std::optional<Call>& call = form_of(op, gradients).call;
+  if (call) return *call;
+  throw InputError(title + " carries no call, so the step cannot be executed; record it again");
+}
+
+c10::OperatorHandle find_operator(const Op& op, const Call& call, const std::string& title) {
+  const auto found = c10::Dispatcher::singleton().findSchema({op.name, call.overload});
   if (!found) {
     throw InputError(title + ": this PyTorch has no operator " + op.name +
-                     (op.call->overload.empty() ? "" : "." + op.call->overload) +
+                     (call.overload.empty() ? "" : "." + call.overload) +
                      "; record the step again with it");
   }
   return *found;
@@ -36,20 +39,25 @@ c10::Storage empty_storage(c10::Device device) {
 
 }  // namespace
 
-BoxedCall::BoxedCall(const StepTrace& trace, OpId id, c10::Device device)
+BoxedCall::BoxedCall(const StepTrace& trace, OpId id, Gradients gradients, c10::Device device)
+    : BoxedCall(trace, trace.ops[index(id)],
+                call_of(trace.ops[index(id)], gradients, title_of(trace.ops[index(id)], id)),
+                title_of(trace.ops[index(id)], id), device) {}
+
+BoxedCall::BoxedCall(const StepTrace& trace, const Op& op, const Call& call, std::string title,
+                     c10::Device device)
     : trace_(trace),
       device_(device),
-      op_(find_operator(trace.ops[index(id)], title_of(trace.ops[index(id)], id))),
-      title_(title_of(trace.ops[index(id)], id)) {
-  const Op& op = trace.ops[index(id)];
+      op_(find_operator(op, call, title)),
+      title_(std::move(title)) {
   const std::vector<c10::Argument>& schema = op_.schema().arguments();
-  if (schema.size() != op.call->arguments.size()) {
+  if (schema.size() != call.arguments.size()) {
     throw InputError(title_ + " takes " + std::to_string(schema.size()) +
-                     " arguments, the call has " + std::to_string(op.call->arguments.size()));
+                     " arguments, the call has " + std::to_string(call.arguments.size()));
   }
   try {
     for (std::size_t i = 0; i < schema.size(); ++i) {
-      arguments_.push_back(prepare(op.call->arguments[i], *schema[i].real_type()));
+      arguments_.push_back(prepare(call.arguments[i], *schema[i].real_type()));
     }
   } catch (const std::exception& error) {
     throw InputError(title_ + ": " + error.what());
@@ -67,7 +75,7 @@ BoxedCall::BoxedCall(const StepTrace& trace, OpId id, c10::Device device)
     }
     results_.push_back(result);
   };
-  for (const CallValue& value : op.call->results) {
+  for (const CallValue& value : call.results) {
     const auto* list = std::get_if<CallList>(&value.value);
     if (list == nullptr) {
       add_result(value);

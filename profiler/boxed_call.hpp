@@ -19,7 +19,8 @@ class BoxedCall {
  public:
   // Throws InputError naming the operator where this PyTorch does not have it, or where the call
   // does not fit its schema. `device`: where the step runs. The trace must outlive the call.
-  BoxedCall(const StepTrace& trace, OpId id, c10::Device device);
+  // `gradients` off: in the operator's form of that kind, which it must have.
+  BoxedCall(const StepTrace& trace, OpId id, Gradients gradients, c10::Device device);
 
   // `bound`: by storage of the trace, what stands for it now; nullptr: only its shape matters.
   // `made`: by position in Op::creates, what the call made. Throws DeviceError naming the operator
@@ -50,6 +51,8 @@ class BoxedCall {
     Bytes bytes = 0;
   };
 
+  BoxedCall(const StepTrace& trace, const Op& op, const Call& call, std::string title,
+            c10::Device device);
   [[nodiscard]] View prepare_view(const TensorView& view) const;
   [[nodiscard]] Argument prepare(const CallValue& value, const c10::Type& type) const;
   static at::Tensor make(const View& view, const std::vector<const c10::Storage*>& bound);

@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -27,7 +28,17 @@ std::vector<BoxedCall> prepare_calls(const StepTrace& trace, c10::Device device)
   std::vector<BoxedCall> calls;
   calls.reserve(trace.ops.size());
   for (std::size_t o = 0; o < trace.ops.size(); ++o) {
-    calls.emplace_back(trace, make_id<OpId>(o), device);
+    calls.emplace_back(trace, make_id<OpId>(o), Gradients::on, device);
+  }
+  return calls;
+}
+
+std::map<OpId, BoxedCall> prepare_no_grad_calls(const StepTrace& trace, c10::Device device) {
+  std::map<OpId, BoxedCall> calls;
+  for (std::size_t o = 0; o < trace.ops.size(); ++o) {
+    if (!trace.ops[o].no_grad) continue;
+    const auto id = make_id<OpId>(o);
+    calls.emplace(id, BoxedCall(trace, id, Gradients::off, device));
   }
   return calls;
 }
@@ -187,6 +198,7 @@ StepExecution::StepExecution(Backend& backend, const StepTrace& trace, const Fil
     : backend_(backend),
       trace_(trace),
       calls_(prepare_calls(trace, backend.device())),
+      no_grad_calls_(prepare_no_grad_calls(trace, backend.device())),
       statics_(backend, trace, fill),
       bound_(trace.storages.size(), nullptr),
       plain_(plain_schedule(trace)) {
@@ -269,18 +281,23 @@ void StepExecution::perform_run(const tidemark::Run& action, Cause cause, Run& r
     first = backend_.generator_state();
   }
   // Some kernels ask whether gradients are wanted (oneDNN's LSTM keeps its workspace then).
-  const at::AutoGradMode as_recorded(op.phase == Phase::forward);
-  calls_[index(action.op)].run(bound_, made_);
+  const at::AutoGradMode as_recorded(op.phase == Phase::forward &&
+                                     action.gradients == Gradients::on);
+  BoxedCall& call =
+      action.gradients == Gradients::off ? no_grad_calls_.at(action.op) : calls_[index(action.op)];
+  call.run(bound_, made_);
   if (present) backend_.restore(*present);
   for (const StorageId id : op.reads) bound_[index(id)] = nullptr;
   for (const StorageId id : op.writes) bound_[index(id)] = nullptr;
 
+  const OpForm form = form_of(op, action.gradients);
   std::array<Bytes, term_count> terms = run.memory.terms();
   for (std::size_t i = 0; i < action.creates.size(); ++i) {
     const bool is_named = action.creates[i] != unnamed_instance;
     const Term term =
         is_named ? run.schedule.instances[index(action.creates[i])].term : unnamed_term(op, cause);
-    if (is_on_device(trace_, op.creates[i])) {
+    const bool is_made = form.makes(op.creates[i]);
+    if (is_made && is_on_device(trace_, op.creates[i])) {
       terms[static_cast<std::size_t>(term)] += trace_.storages[index(op.creates[i])].bytes;
     }
     if (is_named) run.memory.adopt(action.creates[i], std::move(made_[i]));

@@ -55,6 +55,7 @@ class StepExecution final : public Execution {
   Backend& backend_;
   const StepTrace& trace_;
   std::vector<BoxedCall> calls_;
+  std::map<OpId, BoxedCall> no_grad_calls_;  // of operators with such a form
   StaticMemory statics_;
   std::vector<const c10::Storage*> bound_;  // by storage; only while an operator runs
   std::vector<c10::Storage> made_;

@@ -20,9 +20,6 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
-// Whether autograd is on where the program itself does not say so.
-enum class Gradients : std::uint8_t { off, on };
-
 class Interpreter {
  public:
   // Creates every static tensor on `device`: stored values copied, missing ones made from `seed`;

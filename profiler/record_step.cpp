@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "eager_step.hpp"
+#include "form_values.hpp"
 #include "interpreter.hpp"
 #include "no_grad_forward.hpp"
 #include "recorder.hpp"
@@ -190,8 +191,8 @@ EagerResult record_eager(Backend& backend, const TraceDevice& device, const Prog
   recorded.trace.provenance.host = device.name;
   if (backend.computes()) note_gradients(step, recorded);
   step.reset();
-  if (auto note = describe_no_grad_forward(backend, step, statics_with_workspaces(backend, step),
-                                           recorded.trace)) {
+  if (auto note = record_no_grad_forms(backend, step, statics_with_workspaces(backend, step),
+                                       recorded.trace)) {
     recorded.notes.push_back(*std::move(note));
   }
   result.initial_values = step.take_initial_values();
@@ -211,8 +212,11 @@ RecordedStep record_step(Backend& backend, const TraceDevice& device, const Prog
     recorded.replay = GradientVerdict::not_comparable;
     return recorded;
   }
-  StepExecution execution(backend, recorded.trace,
-                          fill_from(recorded.trace, std::move(eager.initial_values)));
+  const FillStorage fill = fill_from(recorded.trace, std::move(eager.initial_values));
+  if (auto note = drop_unequal_forms(backend, recorded.trace, fill)) {
+    recorded.notes.push_back(*std::move(note));
+  }
+  StepExecution execution(backend, recorded.trace, fill);
   compare_replay(eager.gradients, eager.names, execution, recorded);
   if (!eager.is_deterministic) {
     recorded.replay = GradientVerdict::not_comparable;

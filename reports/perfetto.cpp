@@ -146,11 +146,14 @@ class TraceWriter final : public ReplayWatcher {
 
   void write(const Run& run, Cause cause, Span span) {
     const Op& op = trace_.ops[index(run.op)];
+    const OpForm form = form_of(op, run.gradients);
     Bytes created = 0;
-    for (const StorageId storage : op.creates) created += trace_.storages[index(storage)].bytes;
+    for (const StorageId storage : op.creates) {
+      if (form.makes(storage)) created += trace_.storages[index(storage)].bytes;
+    }
     Json arguments{{"operator", static_cast<std::int32_t>(run.op)},
                    {"creates_bytes", created},
-                   {"workspace_bytes", op.workspace_bytes},
+                   {"workspace_bytes", form.workspace_bytes},
                    {"live_bytes", live_}};
     if (!op.module.empty()) arguments["module"] = op.module;
     if (!op.source.empty()) arguments["source"] = op.source;

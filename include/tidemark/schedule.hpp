@@ -72,12 +72,13 @@ struct Instance {
 
 // Runs a recorded operator. `reads`, `writes` and `creates` are aligned with those of the Op: which
 // instance stands for each storage. An unnamed created instance dies at the operator's end but
-// counts while it runs.
+// counts while it runs, unless the operator's form omits it.
 struct Run {
   OpId op{};
   std::vector<InstanceId> reads;
   std::vector<InstanceId> writes;
   std::vector<InstanceId> creates;
+  Gradients gradients = Gradients::on;  // off: in the form of Op::no_grad
   bool operator==(const Run&) const = default;
 };
 
@@ -152,7 +153,8 @@ struct Violation {
 // the version of an instance is the number of the storage's writers run on it (statistics are
 // exempt); nothing is freed twice, static memory never; a copy that is not yet waited for is
 // neither read on another queue nor freed; kept storages are alive in their final version at the
-// end; bytes and ranges agree with the storages.
+// end; bytes and ranges agree with the storages; an operator runs with gradients off only where it
+// has that form, and what the form omits is not named.
 [[nodiscard]] std::vector<Violation> validate(const StepTrace& trace, const Schedule& schedule);
 
 }  // namespace tidemark

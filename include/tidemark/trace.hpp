@@ -1,6 +1,7 @@
 // StepTrace: one training step as it really ran. Everything else is derived from it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -112,6 +113,23 @@ struct OpFlags {
   bool operator==(const OpFlags&) const = default;
 };
 
+// Whether autograd is on, where the program itself does not say so.
+enum class Gradients : std::uint8_t { off, on };
+
+// How a forward operator runs with gradients off, as the reentrant method first runs a segment,
+// where it differs then: efficient attention keeps no log-sum-exp, oneDNN's LSTM no workspace. It
+// reads and writes what the operator reads and writes.
+struct NoGradForm {
+  // Those of Op::creates that it does not make, or makes in another size and for nobody; what it
+  // takes for these counts as its workspace.
+  std::vector<StorageId> omits;
+  Bytes workspace_bytes = 0;
+  std::optional<std::vector<AllocationEvent>> allocations;
+  std::optional<Call> call;
+
+  bool operator==(const NoGradForm&) const = default;
+};
+
 // One outermost operator call below which autograd is switched off. Operators that only make views
 // are not listed: views are written out in each call.
 struct Op {
@@ -135,9 +153,29 @@ struct Op {
   std::string source;  // "file.py:12 in forward", the user's innermost line
   std::optional<std::int32_t> group;
   std::optional<Call> call;
+  std::optional<NoGradForm> no_grad;  // absent: it runs in the one form always
 
   bool operator==(const Op&) const = default;
 };
+
+// What an operator takes and makes in the form in which it runs; refers to the operator.
+struct OpForm {
+  Bytes workspace_bytes = 0;
+  const std::optional<std::vector<AllocationEvent>>& allocations;
+  const std::optional<Call>& call;
+  const std::vector<StorageId>* omits = nullptr;
+
+  [[nodiscard]] bool makes(StorageId id) const {
+    return omits == nullptr || std::find(omits->begin(), omits->end(), id) == omits->end();
+  }
+};
+
+[[nodiscard]] inline OpForm form_of(const Op& op, Gradients gradients) {
+  if (gradients == Gradients::on || !op.no_grad)
+    return {op.workspace_bytes, op.allocations, op.call, nullptr};
+  const NoGradForm& form = *op.no_grad;
+  return {form.workspace_bytes, form.allocations, form.call, &form.omits};
+}
 
 // A module of the user's model.
 struct Module {

@@ -111,7 +111,7 @@ class Replay {
     const Op& op = trace_.ops[index(run.op)];
     made_.assign(op.creates.size(), std::nullopt);
     temporaries_.clear();
-    for (const AllocationEvent& event : *op.allocations) {
+    for (const AllocationEvent& event : *form_of(op, run.gradients).allocations) {
       Held& held = held_by(event, op);
       release(held);
       if (!event.is_free) held = take(event.bytes, op.name);
@@ -178,8 +178,9 @@ class Replay {
 
 bool can_replay(const StepTrace& trace, const SimulateOptions& options) {
   return is_gpu(trace) && options.allocator.is_native &&
-         std::all_of(trace.ops.begin(), trace.ops.end(),
-                     [](const Op& op) { return op.allocations.has_value(); });
+         std::all_of(trace.ops.begin(), trace.ops.end(), [](const Op& op) {
+           return op.allocations && (!op.no_grad || op.no_grad->allocations);
+         });
 }
 
 }  // namespace

@@ -96,6 +96,7 @@ class ScheduleBuilder {
   [[nodiscard]] OpPosition forward_death(StorageId id) const;
   [[nodiscard]] OpPosition recomputed_death(StorageId id, const SegmentFacts& facts) const;
   [[nodiscard]] Term first_term(StorageId id, std::size_t op) const;
+  [[nodiscard]] bool runs_without_gradients(std::size_t op) const;
   [[nodiscard]] InstanceId read_instance(StorageId id, std::size_t op) const;
   [[nodiscard]] std::vector<StorageId> state_written_in(const SegmentFacts& facts) const;
   [[nodiscard]] InstanceId allocate_recomputation_workspace();
@@ -311,12 +312,34 @@ InstanceId ScheduleBuilder::instance_for_rerun(std::size_t segment, StorageId id
   return current_[index(id)];
 }
 
+// The reentrant method first runs a segment with gradients off. What the operator omits then must
+// be nobody's but the segment's own backward, which reads the recomputed one.
+bool ScheduleBuilder::runs_without_gradients(std::size_t o) const {
+  const Op& op = trace_.ops[o];
+  const std::int32_t segment = analysis_.segment_of(o);
+  if (!is_reentrant() || !op.no_grad || segment == no_segment || is_kept_[o] != 0) return false;
+  if (op.phase != Phase::forward) return false;
+  return std::none_of(op.no_grad->omits.begin(), op.no_grad->omits.end(), [&](StorageId id) {
+    const std::vector<OpPosition>& uses = analysis_.uses(id);
+    return analysis_.recorded_death(id) == never || is_held_output_[index(id)] != 0 ||
+           std::any_of(uses.begin(), uses.end(), [&](OpPosition use) {
+             return analysis_.segment_of(static_cast<std::size_t>(use)) != segment;
+           });
+  });
+}
+
 void ScheduleBuilder::run_first(std::size_t o) {
   const Op& op = trace_.ops[o];
   Run run{.op = make_id<OpId>(o), .reads = {}, .writes = {}, .creates = {}};
+  if (runs_without_gradients(o)) run.gradients = Gradients::off;
   for (const StorageId id : op.reads) run.reads.push_back(read_instance(id, o));
   for (const StorageId id : op.writes) run.writes.push_back(read_instance(id, o));
+  const OpForm form = form_of(op, run.gradients);
   for (const StorageId id : op.creates) {
+    if (!form.makes(id)) {
+      run.creates.push_back(unnamed_instance);
+      continue;
+    }
     const InstanceId made =
         writer_.name(id, trace_.storages[index(id)].bytes, Place::device, first_term(id, o));
     current_[index(id)] = made;

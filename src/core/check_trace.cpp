@@ -46,6 +46,8 @@ class TraceChecker {
   void check_storages();
   void check_allocations(std::size_t o, const std::vector<AllocationEvent>& events);
   void check_op(std::size_t o);
+  void check_form(std::size_t o, const OpForm& form);
+  void check_no_grad(std::size_t o, const NoGradForm& form);
   void check_ids(std::size_t o, const std::vector<StorageId>& ids, const char* list);
   // `user`: "operator 3 (aten::mm) is called with".
   void check_view(const std::string& user, const TensorView& view);
@@ -147,7 +149,6 @@ void TraceChecker::check_op(std::size_t o) {
   check_ids(o, op.writes, "writes");
   check_ids(o, op.creates, "creates");
   if (op.duration.count() < 0) report(title(o) + " has a negative duration");
-  if (op.workspace_bytes < 0) report(title(o) + " has a negative workspace");
   if (o > 0 && op.phase < trace_.ops[o - 1].phase) {
     report(title(o) + " belongs to an earlier phase than the operator before it");
   }
@@ -164,10 +165,29 @@ void TraceChecker::check_op(std::size_t o) {
       report(title(o) + " is the derivative of something that is no forward operator");
     }
   }
-  if (op.allocations) check_allocations(o, *op.allocations);
-  if (!op.call) return;
-  for (const CallValue& value : op.call->arguments) check_value(o, value);
-  for (const CallValue& value : op.call->results) check_value(o, value);
+  check_form(o, form_of(op, Gradients::on));
+  if (op.no_grad) check_no_grad(o, *op.no_grad);
+}
+
+void TraceChecker::check_form(std::size_t o, const OpForm& form) {
+  if (form.workspace_bytes < 0) report(title(o) + " has a negative workspace");
+  if (form.allocations) check_allocations(o, *form.allocations);
+  if (!form.call) return;
+  for (const CallValue& value : form.call->arguments) check_value(o, value);
+  for (const CallValue& value : form.call->results) check_value(o, value);
+}
+
+void TraceChecker::check_no_grad(std::size_t o, const NoGradForm& form) {
+  const Op& op = trace_.ops[o];
+  if (op.phase != Phase::forward) {
+    report(title(o) + " has a form with gradients off, though it is no forward operator");
+  }
+  check_form(o, form_of(op, Gradients::off));
+  for (const StorageId id : form.omits) {
+    if (std::find(op.creates.begin(), op.creates.end(), id) == op.creates.end()) {
+      report(title(o) + " omits " + number(id) + " with gradients off, which it does not create");
+    }
+  }
 }
 
 // Nothing is used before it is created or after it is freed.

@@ -48,12 +48,13 @@ class LifetimeCollector {
   }
   void apply(const Run& run) {
     const Op& op = trace_.ops[index(run.op)];
-    during_step(op.workspace_bytes);
+    const OpForm form = form_of(op, run.gradients);
+    during_step(form.workspace_bytes);
     for (std::size_t i = 0; i < run.creates.size(); ++i) {
-      if (run.creates[i] == unnamed_instance) {
-        during_step(trace_.storages[index(op.creates[i])].bytes);
-      } else {
+      if (run.creates[i] != unnamed_instance) {
         begin(run.creates[i]);
+      } else if (form.makes(op.creates[i])) {
+        during_step(trace_.storages[index(op.creates[i])].bytes);
       }
     }
   }

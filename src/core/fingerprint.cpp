@@ -68,6 +68,7 @@ std::string fingerprint(const StepTrace& trace) {
     hash.add_ids(op.reads);
     hash.add_ids(op.writes);
     hash.add_ids(op.creates);
+    if (op.no_grad) hash.add_ids(op.no_grad->omits);
   }
   hash.add_ids(trace.keep);
   return hash.hexadecimal();

@@ -89,10 +89,11 @@ class Simulation {
 
   void apply(const Run& run) {
     const Op& op = trace_.ops[index(run.op)];
+    const OpForm form = form_of(op, run.gradients);
     for (std::size_t i = 0; i < run.creates.size(); ++i) {
       if (run.creates[i] != unnamed_instance) {
         add(schedule_.instances[index(run.creates[i])]);
-      } else {
+      } else if (form.makes(op.creates[i])) {
         passing_.push_back({.storage = op.creates[i],
                             .number = 0,
                             .bytes = trace_.storages[index(op.creates[i])].bytes,
@@ -100,10 +101,10 @@ class Simulation {
                             .term = term_of_unnamed(op)});
       }
     }
-    if (op.workspace_bytes != 0) {
+    if (form.workspace_bytes != 0) {
       passing_.push_back({.storage = no_storage,
                           .number = 0,
-                          .bytes = op.workspace_bytes,
+                          .bytes = form.workspace_bytes,
                           .place = Place::device,
                           .term = Term::workspace});
     }

@@ -20,7 +20,7 @@ bool is_on_device(const StepTrace& trace, StorageId id) {
 
 bool is_executable(const StepTrace& trace) {
   for (const Op& op : trace.ops) {
-    if (!op.call) return false;
+    if (!op.call || (op.no_grad && !op.no_grad->call)) return false;
   }
   return !trace.ops.empty();
 }

@@ -111,6 +111,7 @@ class Judge {
   bool operands_agree(const Run& run);
   void check_operand(const Run& run, InstanceId id, const char* verb);
   void check_first_run(OpId op);
+  void check_no_grad(const Run& run);
   void define(InstanceId to, Bytes offset, Bytes bytes, std::optional<int> version);
   bool range_is_defined(InstanceId from, Bytes offset, Bytes bytes) const;
 
@@ -202,6 +203,18 @@ void Judge::check_first_run(OpId id) {
   last_ordered_op_ = std::max(last_ordered_op_, id);
 }
 
+void Judge::check_no_grad(const Run& run) {
+  const Op& op = trace_.ops[index(run.op)];
+  if (!op.no_grad) return report(title(run.op) + " has no form of its own with gradients off");
+  for (const StorageId omitted : op.no_grad->omits) {
+    const auto position = std::find(op.creates.begin(), op.creates.end(), omitted);
+    const auto place = static_cast<std::size_t>(position - op.creates.begin());
+    if (place < run.creates.size() && run.creates[place] != unnamed_instance) {
+      report(title(run.op) + " runs with gradients off, where it does not make " + title(omitted));
+    }
+  }
+}
+
 void Judge::check(const Run& run) {
   if (static_cast<std::int32_t>(run.op) < 0 || index(run.op) >= trace_.ops.size()) {
     return report("a step runs an operator that the trace does not list");
@@ -210,6 +223,7 @@ void Judge::check(const Run& run) {
   if (!operands_agree(run)) {
     return report(title(run.op) + " is given instances that are not those of its storages");
   }
+  if (run.gradients == Gradients::off) check_no_grad(run);
   for (const InstanceId id : run.reads) check_operand(run, id, "reads");
   for (const InstanceId id : run.writes) check_operand(run, id, "writes");
   for (const InstanceId id : run.writes) {

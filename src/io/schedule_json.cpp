@@ -25,10 +25,12 @@ OrderedJson numbers(const std::vector<Id>& ids) {
 
 struct StepToJson {
   OrderedJson operator()(const Run& run) const {
-    return {{"run", number(run.op)},
-            {"reads", numbers(run.reads)},
-            {"writes", numbers(run.writes)},
-            {"creates", numbers(run.creates)}};
+    OrderedJson json{{"run", number(run.op)},
+                     {"reads", numbers(run.reads)},
+                     {"writes", numbers(run.writes)},
+                     {"creates", numbers(run.creates)}};
+    if (run.gradients == Gradients::off) json["no_grad"] = true;
+    return json;
   }
   OrderedJson operator()(const Allocate& allocate) const {
     return OrderedJson{{"allocate", number(allocate.instance)}};
@@ -66,10 +68,12 @@ Step read_step(const JsonCursor& json) {
   step.cause =
       json.at("cause").enumeration<Cause>(cause_count, [](Cause cause) { return key(cause); });
   if (const auto op = json.find("run")) {
+    const auto no_grad = json.find("no_grad");
     step.action = Run{.op = op->id<OpId>(),
                       .reads = json.at("reads").ids<InstanceId>(),
                       .writes = json.at("writes").ids<InstanceId>(),
-                      .creates = json.at("creates").list<InstanceId>(read_created)};
+                      .creates = json.at("creates").list<InstanceId>(read_created),
+                      .gradients = no_grad && no_grad->boolean() ? Gradients::off : Gradients::on};
   } else if (const auto made = json.find("allocate")) {
     step.action = Allocate{made->id<InstanceId>()};
   } else if (const auto from = json.find("copy")) {

@@ -115,6 +115,34 @@ AllocationEvent read_event(const JsonCursor& json) {
   return event;
 }
 
+// The keys that an operator and its form with gradients off have in common.
+void put_form(OrderedJson& json, const OpForm& form) {
+  json["workspace_bytes"] = form.workspace_bytes;
+  if (!form.allocations) return;
+  json["allocations"] = OrderedJson::array();
+  for (const AllocationEvent& event : *form.allocations) {
+    json["allocations"].push_back(event_to_json(event));
+  }
+}
+
+OrderedJson no_grad_to_json(const Op& op) {
+  OrderedJson json{{"omits", ids_to_json(op.no_grad->omits)}};
+  put_form(json, form_of(op, Gradients::off));
+  if (op.no_grad->call) json["call"] = call_to_json(*op.no_grad->call);
+  return json;
+}
+
+NoGradForm read_no_grad(const JsonCursor& json) {
+  NoGradForm form;
+  form.omits = json.at("omits").ids<StorageId>();
+  if (const auto field = json.find("workspace_bytes")) form.workspace_bytes = field->bytes();
+  if (const auto field = json.find("allocations")) {
+    form.allocations = field->list<AllocationEvent>(read_event);
+  }
+  if (const auto field = json.find("call")) form.call = read_call(*field);
+  return form;
+}
+
 OrderedJson op_to_json(const Op& op, std::size_t id) {
   OrderedJson json{{"id", id}, {"name", op.name}, {"phase", name(op.phase)}};
   put_if(json, "module", op.module);
@@ -122,18 +150,13 @@ OrderedJson op_to_json(const Op& op, std::size_t id) {
   json["writes"] = ids_to_json(op.writes);
   json["creates"] = ids_to_json(op.creates);
   json["duration_ns"] = op.duration.count();
-  json["workspace_bytes"] = op.workspace_bytes;
-  if (op.allocations) {
-    json["allocations"] = OrderedJson::array();
-    for (const AllocationEvent& event : *op.allocations) {
-      json["allocations"].push_back(event_to_json(event));
-    }
-  }
+  put_form(json, form_of(op, Gradients::on));
   if (op.flags != OpFlags{}) json["flags"] = flags_to_json(op.flags);
   if (!op.forward_ops.empty()) json["forward_ops"] = ids_to_json(op.forward_ops);
   put_if(json, "source", op.source);
   if (op.group) json["group"] = *op.group;
   if (op.call) json["call"] = call_to_json(*op.call);
+  if (op.no_grad) json["no_grad"] = no_grad_to_json(op);
   return json;
 }
 
@@ -155,6 +178,7 @@ Op read_op(const JsonCursor& json) {
   if (const auto field = json.find("source")) op.source = field->string();
   if (const auto field = json.find("group")) op.group = field->small_integer(0);
   if (const auto field = json.find("call")) op.call = read_call(*field);
+  if (const auto field = json.find("no_grad")) op.no_grad = read_no_grad(*field);
   return op;
 }
 
@@ -179,11 +203,17 @@ void check_magnitudes(const JsonCursor& root, const StepTrace& trace) {
   double bytes = 0;
   double nanoseconds = 0;
   for (const Storage& storage : trace.storages) bytes += static_cast<double>(storage.bytes);
+  const auto add = [&](const OpForm& form) {
+    bytes += static_cast<double>(form.workspace_bytes);
+    if (!form.allocations) return;
+    for (const AllocationEvent& event : *form.allocations) {
+      bytes += static_cast<double>(event.bytes);
+    }
+  };
   for (const Op& op : trace.ops) {
-    bytes += static_cast<double>(op.workspace_bytes);
     nanoseconds += static_cast<double>(op.duration.count());
-    if (!op.allocations) continue;
-    for (const AllocationEvent& event : *op.allocations) bytes += static_cast<double>(event.bytes);
+    add(form_of(op, Gradients::on));
+    if (op.no_grad) add(form_of(op, Gradients::off));
   }
   if (bytes > most_bytes) root.fail("the bytes of the step add up to more than any machine has");
   if (nanoseconds > most_nanoseconds) root.fail("the operators take more than a year");

@@ -99,6 +99,70 @@ TEST_CASE("reentrant recomputation holds exactly one hidden state more", "[build
   }
 }
 
+// Each `up` also makes a side value of 7 bytes for its backward. With gradients off it leaves the
+// side value out and takes 3 bytes of scratch.
+StepTrace chain_with_side_values(int blocks) {
+  const BlockChain chain(blocks);
+  StepTrace trace = chain.trace();
+  for (int i = 0; i < blocks; ++i) {
+    const auto side = make_id<StorageId>(trace.storages.size());
+    trace.storages.push_back(trace.storages[index(chain.h(i))]);
+    trace.storages.back().bytes = 7;
+    Op& up = trace.ops[index(chain.up(i))];
+    up.creates.push_back(side);
+    up.no_grad = NoGradForm{.omits = {side}, .workspace_bytes = 3, .allocations = {}, .call = {}};
+    for (std::size_t o = 0; o < trace.ops.size(); ++o) {
+      const bool is_its_backward = trace.ops[o].name == "up_backward" &&
+                                   trace.ops[o].forward_ops == std::vector{chain.up(i)};
+      if (!is_its_backward) continue;
+      trace.ops[o].reads.push_back(side);
+      trace.storages[index(side)].freed_after = make_id<OpId>(o);
+    }
+  }
+  return trace;
+}
+
+TEST_CASE("the reentrant method first runs a segment as it runs with gradients off",
+          "[build_schedule]") {
+  const StepTrace trace = chain_with_side_values(4);
+  REQUIRE(check_trace(trace).empty());
+  const BlockChain chain(4);
+  const auto level_of_first = [&](OpId op, Method method) {
+    const Schedule schedule = build_valid(trace, checkpoints(4, method)).schedule;
+    const Prediction prediction = simulate(trace, schedule);
+    for (std::size_t s = 0; s < schedule.steps.size(); ++s) {
+      const auto* run = std::get_if<Run>(&schedule.steps[s].action);
+      if (run != nullptr && run->op == op) return prediction.timeline.live_bytes[s];
+    }
+    return Bytes{-1};
+  };
+  // x0 (40), h0 (100) and the scratch, or the side value.
+  CHECK(level_of_first(chain.up(0), Method::reentrant) == four_blocks_static + 40 + 100 + 3);
+  CHECK(level_of_first(chain.up(0), Method::non_reentrant) == four_blocks_static + 40 + 100 + 7);
+  // Recomputed with gradients on: as without a second form, and the side value.
+  const StepFigures figures_with = figures(trace, checkpoints(4, Method::reentrant));
+  const StepFigures figures_without = figures(chain.trace(), checkpoints(4, Method::reentrant));
+  CHECK(figures_with.live_peak_bytes == figures_without.live_peak_bytes + 7);
+}
+
+TEST_CASE("what another segment reads is made with gradients off too", "[build_schedule]") {
+  StepTrace trace = chain_with_side_values(2);
+  const BlockChain chain(2);
+  // Block 1 reads block 0's side value.
+  const StorageId side = trace.ops[index(chain.up(0))].creates.back();
+  trace.ops[index(chain.up(1))].reads.push_back(side);
+  const Schedule schedule = build_valid(trace, checkpoints(2, Method::reentrant)).schedule;
+  const auto first_run = [&](OpId op) {
+    for (const Step& step : schedule.steps) {
+      const auto* run = std::get_if<Run>(&step.action);
+      if (run != nullptr && run->op == op) return *run;
+    }
+    return Run{};
+  };
+  CHECK(first_run(chain.up(0)).gradients == Gradients::on);
+  CHECK(first_run(chain.up(1)).gradients == Gradients::off);
+}
+
 TEST_CASE("blocking offload leaves no checkpoint on the device", "[build_schedule]") {
   const BlockChain chain(4);
   Setting setting = checkpoints(4, Method::non_reentrant);

@@ -39,6 +39,12 @@ TEST_CASE("each broken rule is one sentence that names the culprit", "[check_tra
              Catch::Contains("earlier phase"));
   CHECK_THAT(broken([](StepTrace& t) { t.ops[1].workspace_bytes = -1; }),
              Catch::Contains("negative workspace"));
+  CHECK_THAT(broken([](StepTrace& t) { t.ops[1].no_grad.emplace().workspace_bytes = -1; }),
+             Catch::Contains("negative workspace"));
+  CHECK_THAT(broken([](StepTrace& t) { t.ops[1].no_grad.emplace().omits = {storage(0)}; }),
+             Catch::Contains("omits storage 0 with gradients off, which it does not create"));
+  CHECK_THAT(broken([](StepTrace& t) { t.ops.back().no_grad.emplace(); }),
+             Catch::Contains("though it is no forward operator"));
   CHECK_THAT(broken([](StepTrace& t) { t.keep.push_back(storage(999)); }), Catch::Contains("keep"));
   CHECK_THAT(broken([](StepTrace& t) {
                Call call;
@@ -86,6 +92,7 @@ TEST_CASE("the fingerprint depends on what decides bytes and on nothing else", "
   CHECK(changed([](StepTrace& t) { t.storages[0].role = Role::buffer; }));
   CHECK(changed([](StepTrace& t) { t.ops[0].name = "other"; }));
   CHECK(changed([](StepTrace& t) { t.ops[0].reads.clear(); }));
+  CHECK(changed([](StepTrace& t) { t.ops[0].no_grad.emplace().omits = t.ops[0].creates; }));
   CHECK(changed([](StepTrace& t) { t.keep.pop_back(); }));
   CHECK(changed([](StepTrace& t) { t.device.threads = 3; }));
   CHECK(changed([](StepTrace& t) { std::swap(t.ops[0].reads, t.ops[0].writes); }));

@@ -185,6 +185,18 @@ TEST_CASE("random operators keep their recorded order and unrepeatable ones run 
   CHECK_THAT(random.verdict(), Catch::Contains("is random or writes state and first runs after"));
 }
 
+TEST_CASE("an operator runs with gradients off only as it can", "[validate]") {
+  Case c;
+  const OpId up = c.chain.up(0);
+  const std::size_t run = c.find<Run>([&](const Run& r) { return r.op == up; });
+  c.at<Run>(run).gradients = Gradients::off;
+  CHECK_THAT(c.verdict(), Catch::Contains("has no form of its own with gradients off"));
+  c.chain.trace().ops[index(up)].no_grad.emplace();
+  CHECK(c.verdict().empty());
+  c.chain.trace().ops[index(up)].no_grad->omits = {c.chain.h(0)};
+  CHECK_THAT(c.verdict(), Catch::Contains("where it does not make"));
+}
+
 TEST_CASE("initial instances must be the storages that exist before the step", "[validate]") {
   Case c;
   c.schedule.instances[0].bytes += 1;

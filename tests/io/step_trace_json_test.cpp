@@ -95,6 +95,10 @@ TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
   op.source = "m.py:1";
   op.group = 0;
   op.call = Call{.overload = "out", .arguments = {{NullValue{}}}, .results = {}};
+  op.no_grad = NoGradForm{.omits = {StorageId{1}},
+                          .workspace_bytes = 5,
+                          .allocations = std::vector<AllocationEvent>{},
+                          .call = op.call};
   trace.loss = StorageId{1};
   trace.gradients = {{StorageId{0}, TensorView{.storage = StorageId{1},
                                                .dtype = ScalarType::float32,
@@ -114,7 +118,9 @@ TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
         R"("name":"w","device":"cpu","value":"AAAA)", R"("phase":"forward","module":"blocks.0",)",
         R"("allocations":[{"allocate":4,"storage":1},{"allocate":9,"temporary":0},)"
         R"({"free":9,"temporary":0}],"flags":["random","statistics"],"forward_ops":[0],)"
-        R"("source":"m.py:1","group":0,"call":{"overload":"out","args":[null],"results":[]}})",
+        R"("source":"m.py:1","group":0,"call":{"overload":"out","args":[null],"results":[]},)"
+        R"("no_grad":{"omits":[1],"workspace_bytes":5,"allocations":[],)"
+        R"("call":{"overload":"out","args":[null],"results":[]}}})",
         R"("keep":[1],"loss":1,"gradients":[{"parameter":0,"tensor":{"storage":1,)"
         R"("dtype":"float32","sizes":[1],"strides":[1],"offset":0,"wrapped":false,"conj":false,)"
         R"("neg":false}}],"outputs":[]})"}) {

@@ -109,6 +109,15 @@ class RandomTrace {
     if (chance()) op.group = static_cast<std::int32_t>(below(3));
     if (chance()) op.allocations = events(op);
     if (chance()) op.call = call();
+    if (op.phase == Phase::forward && chance()) {
+      op.no_grad = NoGradForm{.omits = {},
+                              .workspace_bytes = static_cast<Bytes>(below(1000)),
+                              .allocations = {},
+                              .call = {}};
+      if (!op.creates.empty() && chance()) op.no_grad->omits.push_back(op.creates.front());
+      if (chance()) op.no_grad->allocations = events(op);
+      if (chance()) op.no_grad->call = call();
+    }
     trace_.ops.push_back(op);
   }
 
