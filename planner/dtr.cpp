@@ -10,6 +10,7 @@
 // of the future. What cannot be made again is never evicted.
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -132,6 +133,14 @@ class Replay {
     }
   }
 
+  // By its own time alone: no more than its score.
+  [[nodiscard]] double least_score(ValueId v) const {
+    const auto staleness =
+        static_cast<double>(std::max<std::int64_t>(clock_ - values_[at(v)].last_use, 1));
+    return static_cast<double>(time_of(v)) /
+           (static_cast<double>(graph_.value(v).bytes) * staleness);
+  }
+
   [[nodiscard]] double score(ValueId v) {
     neighbours_.clear();
     for_each_evicted_neighbour(v, [&](ValueId u) { neighbours_.push_back(class_of(u)); });
@@ -162,17 +171,35 @@ class Replay {
     candidates_.erase(std::find(candidates_.begin(), candidates_.end(), v));
   }
 
+  [[nodiscard]] bool may_go(ValueId v) const {
+    return values_[at(v)].locks == 0 && graph_.value(v).bytes > 0;
+  }
+
+  // The least score; of equal ones the first by id. -1: nothing may go. Few scores have to be
+  // worked out: whatever would be above the best one by its own time alone is passed over.
+  [[nodiscard]] ValueId least_valued() {
+    ValueId worst = -1;
+    double least = std::numeric_limits<double>::infinity();
+    for (const ValueId v : candidates_) {
+      if (!may_go(v) || least_score(v) >= least) continue;
+      worst = v;
+      least = least_score(v);
+    }
+    if (worst < 0) return worst;
+    least = score(worst);
+    for (const ValueId v : candidates_) {
+      if (v == worst || !may_go(v) || least_score(v) > least) continue;
+      const double now = score(v);
+      if (std::pair(least, worst) <= std::pair(now, v)) continue;
+      worst = v;
+      least = now;
+    }
+    return worst;
+  }
+
   [[nodiscard]] bool make_room(Bytes bytes) {
     while (live_ + bytes > budget_) {
-      ValueId worst = -1;
-      double least = 0;
-      for (const ValueId v : candidates_) {
-        if (value(v).locks > 0 || graph_.value(v).bytes == 0) continue;
-        const double now = score(v);
-        if (worst >= 0 && std::pair(least, worst) <= std::pair(now, v)) continue;
-        worst = v;
-        least = now;
-      }
+      const ValueId worst = least_valued();
       if (worst < 0) return false;
       evict(worst);
     }

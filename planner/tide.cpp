@@ -35,8 +35,13 @@ constexpr int tide_rungs = 40;
 // Every so many rungs the search starts afresh and works harder.
 constexpr int rungs_per_landing = 4;
 constexpr tide::Position most_operators_to_repeat_for_each_use = 4000;
-constexpr std::int64_t work_per_operator = 20;
-constexpr std::int64_t landing_work_per_operator = 80;
+constexpr std::int64_t work_per_operator = 40;
+constexpr std::int64_t landing_work_per_operator = 160;
+// Smaller steps are worked on so many times harder.
+constexpr std::int64_t operators_of_a_large_step = 600;
+// What pressing one plan into a budget may take before another start is tried; and the last try.
+constexpr std::int64_t fit_work_per_operator = 30;
+constexpr std::int64_t last_fit_work_per_operator = 300;
 
 class Climb {
  public:
@@ -46,7 +51,9 @@ class Climb {
         graph_(trace),
         everything_(graph_),
         search_(graph_, request.should_stop),
-        rungs_(budget_ladder(trace, tide_rungs)) {}
+        rungs_(budget_ladder(trace, tide_rungs)),
+        thoroughness_(
+            std::clamp<std::int64_t>(operators_of_a_large_step / (graph_.end() + 1), 1, 10)) {}
 
   [[nodiscard]] Proposal plan() {
     const bool fits = !request_.budget_bytes || everything_.peak() <= *request_.budget_bytes;
@@ -85,6 +92,10 @@ class Climb {
     Bytes budget = 0;
     std::unique_ptr<Retention> plan;
   };
+
+  [[nodiscard]] std::int64_t work_for(std::int64_t each) const {
+    return each * thoroughness_ * graph_.end();
+  }
 
   void add(const Retention& plan) {
     proposal_.schedules.push_back(tide::write_schedule(plan, request_.runs));
@@ -149,7 +160,7 @@ class Climb {
     std::unique_ptr<Retention> plan = search_.from_cut(*cut_, repeated);
     if (!plan) return false;
     const bool fits_at_once = plan->peak() <= budget;
-    const bool fits = search_.fit(*plan, budget);
+    const bool fits = search_.fit(*plan, budget, work_for(fit_work_per_operator));
     note_smallest(*plan);
     if (!fits) return false;
     search_.fill(*plan, budget);
@@ -162,12 +173,15 @@ class Climb {
   [[nodiscard]] std::unique_ptr<Retention> start(Bytes budget) {
     std::unique_ptr<Retention> best;
     if (!cut_) cut_.emplace(graph_, everything_.peak_position(), Order::recorded);
+    const bool is_thorough = thoroughness_ > 1;
     for (const double share : {1.0, 0.84, 0.65, 0.5}) {
+      // Of four that are much alike the first and the third say most.
+      if (!is_thorough && (share == 0.84 || share == 0.5)) continue;
       const auto free_bytes = static_cast<double>(budget - cut_->fixed_bytes());
       if (!cut_->choose(cut_->fixed_bytes() + static_cast<Bytes>(share * free_bytes))) break;
       if (start_from_cut(budget, Search::Repeated::held, best)) break;
       // Making everything again for each use takes room and time that grow with the square.
-      if (graph_.end() <= most_operators_to_repeat_for_each_use) {
+      if (is_thorough || (share < 1 && graph_.end() <= most_operators_to_repeat_for_each_use)) {
         start_from_cut(budget, Search::Repeated::dropped, best);
       }
       if (search_.is_stopped()) break;
@@ -180,7 +194,7 @@ class Climb {
     std::unique_ptr<Retention> best = start(budget);
     if (best || search_.is_stopped()) return best;
     auto plan = std::make_unique<Retention>(everything_);
-    const bool fits = search_.fit(*plan, budget);
+    const bool fits = search_.fit(*plan, budget, work_for(last_fit_work_per_operator));
     note_smallest(*plan);
     if (fits) return plan;
     for (Other& other : others_) {
@@ -195,7 +209,7 @@ class Climb {
   // Plans for the lowest rung that can be reached and for less, each at the peak that it has,
   // ascending. They do not depend on the budget that was asked for.
   [[nodiscard]] std::vector<Rung> lowest_rungs() {
-    constexpr int halvings = 4;
+    const int halvings = thoroughness_ > 1 ? 4 : 2;
     std::vector<Rung> lowest;
     const auto try_to_reach = [&](Bytes budget) {
       std::unique_ptr<Retention> plan = reach(budget);
@@ -245,7 +259,7 @@ class Climb {
   void pass(Bytes budget, std::int64_t work) {
     start_from_other(budget);
     search_.fill(*best_, budget);
-    search_.improve(*best_, budget, work * request_.effort * graph_.end());
+    search_.improve(*best_, budget, request_.effort * work_for(work));
     // What the allocator makes of a plan is only known afterwards: every rung is a candidate.
     if (request_.limit != Limit::live) add(*best_);
   }
@@ -256,6 +270,7 @@ class Climb {
   Retention everything_;
   Search search_;
   std::vector<Bytes> rungs_;
+  std::int64_t thoroughness_;
   std::optional<ResidentCut> cut_;
   std::vector<Other> others_;
   std::unique_ptr<Retention> best_;

@@ -10,6 +10,7 @@ namespace tidemark::tide {
 namespace {
 
 constexpr std::size_t tried_candidates = 6;
+constexpr std::size_t looked_at_candidates = 24;
 constexpr std::uint32_t question_interval = 64;
 
 // The first presence at or after p.
@@ -117,32 +118,62 @@ std::unique_ptr<Retention> Search::from_schedule(const Schedule& schedule) const
 
 // ---- fitting into a budget --------------------------------------------------------------------
 
-// What is held over p without being used there, the cheapest per byte that helps first.
-std::vector<Search::Candidate> Search::gaps_over(const Retention& plan, Position p,
-                                                 Bytes overflow) {
-  std::vector<Candidate> candidates = std::move(candidates_);
-  candidates.clear();
+// Held over p; or used by what runs again at p and held on, which may be what sets the level.
+std::optional<Search::Gap> Search::gap_over(const Retention& plan, ValueId v, Position p) const {
+  const std::vector<Presence>& all = plan.presences(v);
+  if (graph_.value(v).creator >= p || all.back().at <= p) return std::nullopt;
+  const std::size_t next = presence_from(all, p);
+  const std::size_t from = all[next].at == p ? next : next - 1;
+  if (!all[from].is_held) return std::nullopt;
+  return Gap{v, from};
+}
+
+// What may be let go at p, looked up among all values.
+void Search::find_candidates(const Retention& plan, Position p) {
+  candidates_.clear();
   scanned_ += static_cast<std::int64_t>(values_.size());
   for (const ValueId v : values_) {
     if (graph_.value(v).creator >= p) break;
-    const std::vector<Presence>& all = plan.presences(v);
-    if (all.back().at <= p) continue;
-    // Held over p; or used by what runs again at p and held on, which may be what sets the level.
-    const std::size_t next = presence_from(all, p);
-    const std::size_t from = all[next].at == p ? next : next - 1;
-    const Bytes bytes = graph_.value(v).bytes;
-    if (!all[from].is_held || bytes == 0) continue;
-    double score = estimate_[at(v)] / static_cast<double>(std::min(bytes, overflow));
-    if (noise_ > 0) score *= 1 + noise_ * static_cast<double>(below(1024)) / 1024;
-    candidates.push_back({score, {v, from}});
+    if (graph_.value(v).bytes == 0) continue;
+    const std::optional<Gap> gap = gap_over(plan, v, p);
+    if (!gap) continue;
+    const double noise = noise_ > 0 ? noise_ * static_cast<double>(below(1024)) / 1024 : 0;
+    candidates_.push_back({.score = 0, .gap = *gap, .factor = 1 + noise});
   }
-  const std::size_t wanted = std::min(candidates.size(), 4 * tried_candidates);
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(wanted),
-                    candidates.end(), [](const Candidate& a, const Candidate& b) {
-                      return std::pair(a.score, a.gap.value) < std::pair(b.score, b.gap.value);
-                    });
-  candidates.resize(wanted);
-  return candidates;
+}
+
+// The cheapest per byte that helps come first. A scan of all values serves for many steps of a fit,
+// so that its cost does not grow with the square of the step's length.
+void Search::order_candidates(const Retention& plan, Position p, Bytes overflow) {
+  const auto is_cheaper = [](const Candidate& a, const Candidate& b) {
+    return std::pair(a.score, a.gap.value) < std::pair(b.score, b.gap.value);
+  };
+  const auto price = [&] {
+    for (Candidate& candidate : candidates_) {
+      const ValueId v = candidate.gap.value;
+      const Bytes bytes = std::min(graph_.value(v).bytes, overflow);
+      candidate.score = candidate.factor * estimate_[at(v)] / static_cast<double>(bytes);
+    }
+  };
+  std::erase_if(candidates_, [&](Candidate& candidate) {
+    const std::optional<Gap> gap = gap_over(plan, candidate.gap.value, p);
+    if (gap) candidate.gap = *gap;
+    return !gap;
+  });
+  if (candidates_.size() < looked_at_candidates) {
+    find_candidates(plan, p);
+    price();
+    const std::size_t kept =
+        std::min(candidates_.size(), 2 * looked_at_candidates + values_.size() / 64);
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
+                      candidates_.end(), is_cheaper);
+    candidates_.resize(kept);
+  } else {
+    price();
+    std::partial_sort(candidates_.begin(),
+                      candidates_.begin() + static_cast<std::ptrdiff_t>(looked_at_candidates),
+                      candidates_.end(), is_cheaper);
+  }
 }
 
 // One value less at the highest level.
@@ -151,10 +182,12 @@ bool Search::lower(Retention& plan, Bytes budget) {
   const Bytes peak = plan.peak();
   const Bytes overflow = peak - budget;
   const std::int64_t before = plan.repeated_nanoseconds();
-  std::vector<Candidate> candidates = gaps_over(plan, p, overflow);
+  order_candidates(plan, p, overflow);
   Candidate best{.score = std::numeric_limits<double>::infinity(), .gap = {}};
   std::size_t tried = 0;
-  for (const Candidate& candidate : candidates) {
+  const std::size_t count = std::min(candidates_.size(), looked_at_candidates);
+  for (std::size_t c = 0; c < count; ++c) {
+    const Candidate& candidate = candidates_[c];
     if (tried >= tried_candidates && best.gap.value >= 0) break;
     if (best.score <= candidate.score) break;
     ++tried;
@@ -167,22 +200,23 @@ bool Search::lower(Retention& plan, Bytes budget) {
       const Bytes saved = std::min(peak - plan.level(p), overflow);
       const bool helps = saved > 0 && plan.peak() <= peak;
       const double score = cost / static_cast<double>(std::max<Bytes>(saved, 1));
-      if (helps && score < best.score) best = {score, candidate.gap};
+      if (helps && score < best.score) best = {.score = score, .gap = candidate.gap};
       if (!helps) estimate_[at(v)] = cost * 2 + 1;
     }
     plan.undo(mark);
   }
-  candidates_ = std::move(candidates);
   if (best.gap.value < 0) return false;
   plan.set_held(best.gap.value, best.gap.from, best.gap.from + 1, false);
   dropped_.push_back(best.gap);
   return plan.settle();
 }
 
-bool Search::fit(Retention& plan, Bytes budget) {
+bool Search::fit(Retention& plan, Bytes budget, std::int64_t work) {
   dropped_.clear();
+  candidates_.clear();
+  const std::int64_t end = plan.work() + work;
   while (plan.peak() > budget) {
-    if (is_stopped() || !lower(plan, budget)) return false;
+    if (plan.work() > end || is_stopped() || !lower(plan, budget)) return false;
   }
   return true;
 }
@@ -210,6 +244,12 @@ bool Search::try_hold(Retention& plan, Bytes budget, Gap gap) {
 // What holding the value there saves; absent: it does not fit or saves nothing.
 std::optional<Search::Candidate> Search::saving(Retention& plan, Bytes budget, Gap gap) {
   if (!is_rebuilt(plan.presences(gap.value), gap.from)) return std::nullopt;
+  // Where there is no room on the way, evaluating what would follow is not worth its time.
+  const std::vector<Presence>& all = plan.presences(gap.value);
+  const Position first = all[gap.from].at + 1;
+  const Position last = all[gap.from + 1].at - 1;
+  const Bytes room = budget - graph_.value(gap.value).bytes;
+  if (first <= last && plan.highest_level(first, last) > room) return std::nullopt;
   const std::int64_t before = plan.repeated_nanoseconds();
   const Retention::Mark mark = plan.mark();
   const bool fits = hold(plan, gap) && plan.peak() <= budget;
@@ -218,7 +258,7 @@ std::optional<Search::Candidate> Search::saving(Retention& plan, Bytes budget, G
   if (!fits || saved <= 0) return std::nullopt;
   estimate_[at(gap.value)] = saved;
   const auto bytes = static_cast<double>(std::max<Bytes>(graph_.value(gap.value).bytes, 1));
-  return Candidate{saved / bytes, gap};
+  return Candidate{.score = saved / bytes, .gap = gap};
 }
 
 // The most saving per byte first, looked at again before it is held, since earlier holds change it.
@@ -254,7 +294,7 @@ bool Search::fill_once(Retention& plan, Bytes budget) {
 }
 
 void Search::fill(Retention& plan, Bytes budget) {
-  constexpr int passes = 4;
+  constexpr int passes = 2;
   for (int pass = 0; pass < passes && fill_once(plan, budget); ++pass) {
   }
 }
@@ -314,7 +354,8 @@ void Search::refill(Retention& plan, Bytes budget) {
 
 bool Search::try_neighbour(Retention& plan, Bytes budget) {
   noise_ = below(4) == 0 ? 0 : 0.5;
-  if (!hold_some(plan) || !fit(plan, budget)) return false;
+  constexpr std::int64_t fit_work_per_operator = 4;
+  if (!hold_some(plan) || !fit(plan, budget, fit_work_per_operator * graph_.end())) return false;
   refill(plan, budget);
   return true;
 }
@@ -339,10 +380,18 @@ void Search::explore(Retention& plan, Bytes budget) {
 }
 
 void Search::improve(Retention& plan, Bytes budget, std::int64_t work) {
+  // Where nothing was found for so long a part of the work, the rest would be in vain.
+  constexpr std::int64_t patience_divisor = 4;
   plan.forget();
   const auto done = [&] { return plan.work() + scanned_ / 16; };
-  const std::int64_t end = done() + work;
-  while (done() < end && plan.repeated_nanoseconds() > 0 && !is_stopped()) explore(plan, budget);
+  const std::int64_t begin = done();
+  std::int64_t improved = begin;
+  while (done() < begin + work && done() < improved + work / patience_divisor) {
+    const std::int64_t before = plan.repeated_nanoseconds();
+    if (before == 0 || is_stopped()) break;
+    explore(plan, budget);
+    if (plan.repeated_nanoseconds() < before) improved = done();
+  }
   noise_ = 0;
 }
 

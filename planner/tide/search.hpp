@@ -30,8 +30,8 @@ class Search {
   [[nodiscard]] std::unique_ptr<Retention> from_schedule(const Schedule& schedule) const;
 
   // Stops holding the cheapest values at the highest level until it keeps the budget. False: it
-  // found no way; then the plan holds what was reached.
-  [[nodiscard]] bool fit(Retention& plan, Bytes budget);
+  // found no way with so much work; then the plan holds what was reached.
+  [[nodiscard]] bool fit(Retention& plan, Bytes budget, std::int64_t work);
   // Holds what still fits.
   void fill(Retention& plan, Bytes budget);
   // Never slower, still within the budget.
@@ -47,10 +47,13 @@ class Search {
   struct Candidate {
     double score = 0;
     Gap gap;
+    double factor = 1;  // of its estimate, by chance
   };
 
   [[nodiscard]] bool lower(Retention& plan, Bytes budget);
-  [[nodiscard]] std::vector<Candidate> gaps_over(const Retention& plan, Position p, Bytes overflow);
+  [[nodiscard]] std::optional<Gap> gap_over(const Retention& plan, ValueId v, Position p) const;
+  void find_candidates(const Retention& plan, Position p);
+  void order_candidates(const Retention& plan, Position p, Bytes overflow);
   void explore(Retention& plan, Bytes budget);
   [[nodiscard]] bool try_neighbour(Retention& plan, Bytes budget);
   [[nodiscard]] bool hold_some(Retention& plan);
@@ -76,7 +79,7 @@ class Search {
   std::int64_t scanned_ = 0;           // values looked at while searching
   double noise_ = 0;                   // of the estimates, relative
   std::vector<Gap> dropped_;           // by the last fit
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_;  // of the present fit
 };
 
 }  // namespace tidemark::tide
