@@ -207,9 +207,12 @@ void SweepRunner::note_lagging_copies(const Schedule& schedule, SweepRow& row) c
   const auto reserved =
       lagging_copies(request_.trace, schedule, simulate_options(request_.trace, row.setting));
   if (!reserved) return;
-  row.notes.push_back("DeepSpeed's own copies reserve " + std::to_string(reserved->drained) +
-                      " B where each is done at once and " + std::to_string(reserved->backlogged) +
-                      " B where none is done before the step ends");
+  const std::string drained = format_bytes(reserved->drained);
+  const std::string backlogged = format_bytes(reserved->backlogged);
+  row.notes.push_back("DeepSpeed's own copies reserve " + drained +
+                      (drained == backlogged ? ", however far they lag behind"
+                                             : " where each is done at once and " + backlogged +
+                                                   " where none is done before the step ends"));
 }
 
 void SweepRunner::note_loss(std::size_t i) {

@@ -7,7 +7,9 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import io
 import os
+import re
 import sys
 from typing import Any, Callable, Iterator, Mapping, Sequence, Union
 from unittest import mock
@@ -190,15 +192,20 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], los
     """The program, and the custom autograd functions that ran on the way."""
     positions = "position_ids" in kwargs
     with _training_step(model, loss, outputs), _eager_graph(positions), _watched() as functions:
+        printed = io.StringIO()
         try:
-            return torch.export.export(model, args, kwargs), functions
+            # Where it fails, PyTorch prints the whole graph so far.
+            with contextlib.redirect_stderr(printed):
+                program = torch.export.export(model, args, kwargs)
+            sys.stderr.write(printed.getvalue())
+            return program, functions
         except ExportError:
             raise
         except Exception as error:
             cause = error
             while cause is not None and not isinstance(cause, ExportError):
                 cause = cause.__cause__
-            raise (cause or ExportError(_why(error))) from error
+            raise (cause or ExportError(_why(error, printed.getvalue()))) from error
 
 
 @contextlib.contextmanager
@@ -317,7 +324,7 @@ _REASONS = (
     (("data-dependent", "GuardOnDataDependent", "_local_scalar_dense"),
      "the model decides by the values of a tensor, which an export cannot follow",
      "replace .item(), if tensor: and boolean indexing on this path; Transformers' mixtures of "
-     "experts export with experts_implementation='batched_mm'"),
+     "experts export with experts_implementation='batched_mm', its dropped layers with layerdrop=0"),
     (("Cache", "pytree", "not a registered"),
      "the model returns an object that an export cannot hold",
      "return tensors only (Transformers: use_cache=False)"),
@@ -331,10 +338,13 @@ _REASONS = (
 )
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, printed: str) -> str:
     text = f"{type(error).__name__}: {error}"
     first = next((line for line in str(error).splitlines() if line.strip()), "")
+    # Each operator of the graph follows its line in the user's source; the last one was under way.
+    lines = re.findall(r"# File: (\S+:\d+) in \S+, code: (.*)", printed)
+    place = f" (at {lines[-1][0]}: {lines[-1][1].strip()})" if lines else ""
     for needles, problem, remedy in _REASONS:
         if any(needle in text for needle in needles):
-            return f"{problem}: {remedy}. PyTorch says: {type(error).__name__}: {first}"
-    return f"the step cannot be exported. PyTorch says: {type(error).__name__}: {first}"
+            return f"{problem}{place}: {remedy}. PyTorch says: {type(error).__name__}: {first}"
+    return f"the step cannot be exported{place}. PyTorch says: {type(error).__name__}: {first}"
