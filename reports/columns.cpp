@@ -11,7 +11,7 @@ namespace {
 // The plain step of the same sweep: what overhead is measured against.
 const SweepRow* plain_row(const Sweep& sweep) {
   const auto found = std::find_if(sweep.rows.begin(), sweep.rows.end(), [](const SweepRow& row) {
-    return row.status == Status::ok && row.predicted && !row.setting.number_checkpoints;
+    return row.status == Status::ok && row.predicted && row.is_plain();
   });
   return found == sweep.rows.end() ? nullptr : &*found;
 }
@@ -94,7 +94,7 @@ void add_people_columns(std::vector<Column>& all) {
     all.push_back({.title = title, .field = "", .is_number = is_number, .cell = cell});
   };
   add("setting", false, [](const Sweep&, const SweepRow& row) -> Cell {
-    return describe(row.setting) + (row.yours ? " *" : "");
+    return describe(row) + (row.yours ? " *" : "");
   });
   add("predicted peak", true, [](const Sweep& sweep, const SweepRow& row) -> Cell {
     if (!row.predicted) return {};
@@ -221,6 +221,8 @@ std::vector<Column> make_columns() {
   const auto add = [&](const char* field, Cell (*cell)(const Sweep&, const SweepRow&)) {
     all.push_back({.title = "", .field = field, .is_number = false, .cell = cell});
   };
+  add("planner",
+      [](const Sweep&, const SweepRow& row) { return row.is_plan() ? Cell(row.planner) : Cell(); });
   add_setting_columns(all);
   add("yours", [](const Sweep&, const SweepRow& row) -> Cell { return row.yours; });
   add_figure_columns(all, "predicted",

@@ -16,6 +16,7 @@
 #include "columns.hpp"
 #include "memory_bands.hpp"
 #include "step_blocks.hpp"
+#include "tidemark/planner.hpp"
 
 namespace tidemark {
 
@@ -129,7 +130,7 @@ class PageWriter {
   void write_row(std::size_t number);
   [[nodiscard]] Json detail(std::size_t number);
   [[nodiscard]] Json breakdown(const SweepRow& row) const;
-  [[nodiscard]] Json row_notes(const SweepRow& row) const;
+  [[nodiscard]] Json row_notes(std::size_t number) const;
   [[nodiscard]] std::string summary(const SweepRow& row) const;
   [[nodiscard]] bool is_on_front(const SweepRow& row) const;
   [[nodiscard]] Json headline() const;
@@ -153,7 +154,7 @@ class PageWriter {
 
 const SweepRow* PageWriter::plain() const {
   for (const SweepRow& row : sweep_.rows) {
-    if (row.predicted && !row.setting.number_checkpoints && row.status != Status::failed) {
+    if (row.predicted && row.is_plain() && row.status != Status::failed) {
       return &row;
     }
   }
@@ -203,7 +204,10 @@ void PageWriter::write_head() {
   std::string about = page_["model"];
   about += " on " + std::string(name(sweep_.device.kind));
   if (!sweep_.device.name.empty()) about += " (" + for_people(sweep_.device.name) + ")";
-  about += ", " + std::to_string(sweep_.rows.size()) + " settings";
+  const auto plans = std::count_if(sweep_.rows.begin(), sweep_.rows.end(),
+                                   [](const SweepRow& row) { return row.is_plan(); });
+  about += ", " + std::to_string(std::ssize(sweep_.rows) - plans) + " settings";
+  if (plans > 0) about += " and a plan";
   if (!from.created.empty()) about += ", " + for_people(from.created.substr(0, 10));
   page_["about"] = about;
   page_["headline"] = headline();
@@ -246,6 +250,7 @@ void PageWriter::write_tiles() {
   }
   if (recommended.knee) add("", "best trade (knee)", recommended.knee->row);
   if (recommended.smallest) add("", "smallest", recommended.smallest->row);
+  if (recommended.plan) add("", "plan, operator by operator", recommended.plan->row);
 }
 
 void PageWriter::write_views() {
@@ -297,7 +302,8 @@ Json PageWriter::breakdown(const SweepRow& row) const {
   return lines;
 }
 
-Json PageWriter::row_notes(const SweepRow& row) const {
+Json PageWriter::row_notes(std::size_t number) const {
+  const SweepRow& row = sweep_.rows[number];
   Json notes = Json::array();
   if (!row.setting.segments.empty()) {
     std::vector<std::string> all;
@@ -313,6 +319,12 @@ Json PageWriter::row_notes(const SweepRow& row) const {
       next += segment.size();
     }
     notes.push_back("Recomputed together: " + for_people(text) + ".");
+  }
+  const RowDetail* kept = row.is_plan() && blocks_ ? source_.detail(number) : nullptr;
+  if (kept != nullptr) {
+    for (const std::string& decision : describe_decisions(*source_.trace(), kept->schedule)) {
+      notes.push_back(for_people(decision) + ".");
+    }
   }
   for (const std::string& note : row.notes) notes.push_back(for_people(note));
   return notes;
@@ -388,13 +400,13 @@ Json PageWriter::detail(std::size_t number) {
 void PageWriter::write_row(std::size_t number) {
   const SweepRow& row = sweep_.rows[number];
   const bool is_shown = has_figures(row);
-  Json json{{"number", number}, {"name", for_people(describe(row.setting))}, {"yours", row.yours}};
+  Json json{{"number", number}, {"name", for_people(describe(row))}, {"yours", row.yours}};
   json["cells"] = Json::array({std::to_string(number)});
   json["keys"] = Json::array({number});
   for (std::size_t c = 0; c < titles_.size() && (is_shown || c == 0); ++c) {
     const Cell cell = titles_[c]->cell(sweep_, row);
     // The setting's column says nothing of whose it is: a badge does.
-    json["cells"].push_back(c == 0 ? for_people(describe(row.setting)) : for_people(cell));
+    json["cells"].push_back(c == 0 ? for_people(describe(row)) : for_people(cell));
     json["keys"].push_back(sort_key(cell));
   }
   json["status"] = nullptr;
@@ -413,7 +425,7 @@ void PageWriter::write_row(std::size_t number) {
   json["peakOperator"] = for_people(row.peak_operator);
   json["summary"] = is_shown ? summary(row) : "";
   json["breakdown"] = is_drawn ? breakdown(row) : Json::array();
-  json["notes"] = row_notes(row);
+  json["notes"] = row_notes(number);
   json["detail"] = row.status == Status::invalid ? Json(nullptr) : detail(number);
   page_["rows"].push_back(std::move(json));
 }

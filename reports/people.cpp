@@ -92,7 +92,7 @@ std::string time_model_clause(const Sweep& sweep) {
 }
 
 std::string setting_of_row(const Sweep& sweep, const Recommendation& recommendation) {
-  return for_people(describe(sweep.rows.at(recommendation.row).setting));
+  return for_people(describe(sweep.rows.at(recommendation.row)));
 }
 
 void add_recommendations(const Sweep& sweep, std::vector<std::string>& lines) {
@@ -105,6 +105,7 @@ void add_recommendations(const Sweep& sweep, std::vector<std::string>& lines) {
   add("fastest", recommended.fastest);
   add("smallest", recommended.smallest);
   add("knee", recommended.knee);
+  add("plan", recommended.plan);
   if (!recommended.written) return;
   const bool is_knee =
       recommended.written == recommended.knee && (!sweep.budget_bytes || sweep.is_default_budget);
@@ -120,7 +121,7 @@ std::vector<SharedNote> shared_notes(const Sweep& sweep) {
     for (std::size_t n = 0; n < row.notes.size(); ++n) {
       const std::string text = for_people(row.notes[n]);
       const bool is_in_the_table = !has_figures(row) && n == 0 && shortened(text) == text;
-      if (!is_in_the_table) add_note(text, for_people(describe(row.setting)), notes);
+      if (!is_in_the_table) add_note(text, for_people(describe(row)), notes);
     }
   }
   return notes;

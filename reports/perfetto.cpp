@@ -226,7 +226,7 @@ class PerfettoExporter final : public Exporter {
     const RowDetail& detail = kept_detail(source, row);
     TraceWriter writer(trace, detail);
     replay(trace, detail.schedule, writer);
-    const std::string setting = for_people(describe(detail.row.setting));
+    const std::string setting = for_people(describe(detail.row));
     Json document;
     document["displayTimeUnit"] = "ms";
     document["otherData"] = {

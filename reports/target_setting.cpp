@@ -35,7 +35,8 @@ std::optional<std::size_t> nearest(const Sweep& sweep, const StepFigures& chosen
   };
   for (std::size_t r = 0; r < sweep.rows.size(); ++r) {
     const SweepRow& row = sweep.rows[r];
-    if (row.status != Status::ok || !row.predicted || objection(row.setting)) continue;
+    if (row.is_plan() || row.status != Status::ok || !row.predicted) continue;
+    if (objection(row.setting)) continue;
     if (!best) {
       best = r;
       continue;
@@ -58,6 +59,11 @@ const SweepRow& chosen_setting(const ReportSource& source) {
   if (chosen.status == Status::invalid || !chosen.predicted) {
     throw UsageError("row " + std::to_string(row) + " is no setting that runs" +
                      (chosen.notes.empty() ? "" : ": " + chosen.notes.front()));
+  }
+  if (chosen.is_plan()) {
+    throw UsageError("row " + std::to_string(row) + " (" + describe(chosen) +
+                     ") decides about single operators, which no setting says; export the "
+                     "plan.json in the sweep's folder instead, or choose another row");
   }
   return chosen;
 }
@@ -104,13 +110,13 @@ void refuse_if(const ReportSource& source, std::string_view target, const Object
   if (!reason) return;
   const std::string what = form != nullptr ? "the plan ("
                                            : "row " + std::to_string(chosen_row(source)) + " (" +
-                                                 describe(chosen->setting) + ", ";
+                                                 describe(*chosen) + ", ";
   std::string message =
       std::string(target) + " cannot express " + what + cost(figures) + "): " + *reason;
   if (const auto row = nearest(source.sweep(), figures, objection)) {
     const SweepRow& other = source.sweep().rows[*row];
     message += "; the nearest that it can is --row " + std::to_string(*row) + " (" +
-               describe(other.setting) + ", " + cost(best_figures(other)) + ")";
+               describe(other) + ", " + cost(best_figures(other)) + ")";
   } else {
     message += "; no row of this sweep is, so sweep again for one that it can";
   }

@@ -26,6 +26,9 @@ struct MeasuredFigures {
 };
 
 struct SweepRow {
+  // Whose plan within the budget this is, by the planner's name. It decides about single operators,
+  // so `setting` then says nothing. Empty: the row is a setting.
+  std::string planner;
   Setting setting;
   bool yours = false;                    // the config's own setting
   std::optional<StepFigures> predicted;  // absent for invalid rows
@@ -35,6 +38,10 @@ struct SweepRow {
   Status status = Status::ok;
   std::string peak_operator;  // "aten::addmm in blocks.3.fc (backward)", for people
   std::vector<std::string> notes;
+
+  [[nodiscard]] bool is_plan() const { return !planner.empty(); }
+  // The step without any checkpointing.
+  [[nodiscard]] bool is_plain() const { return !is_plan() && !setting.number_checkpoints; }
   bool operator==(const SweepRow&) const = default;
 };
 
@@ -46,12 +53,14 @@ struct Recommendation {
 
 // The fastest row that fits, the smallest, and the knee: the largest distance to the chord between
 // the fastest and the smallest row in (peak, time). `written` is the one that the config gets: the
-// fastest if the user gave a budget or the plain step does not fit, else the knee.
+// fastest if the user gave a budget or the plain step does not fit, else the knee. All four are
+// settings; `plan` is the fastest plan that fits, beside them.
 struct Recommended {
   std::optional<Recommendation> fastest;
   std::optional<Recommendation> smallest;
   std::optional<Recommendation> knee;
   std::optional<Recommendation> written;
+  std::optional<Recommendation> plan;
   bool operator==(const Recommended&) const = default;
 };
 
@@ -89,8 +98,12 @@ void recommend(Sweep& sweep);
 
 // "4", "none", "partition M=2, cpu async, non_reentrant": the setting in a table's cell.
 [[nodiscard]] std::string describe(const Setting& setting);
+// The same of a row, which may be a plan: "plan by tide".
+[[nodiscard]] std::string describe(const SweepRow& row);
 // "5.41 GiB", "812 MiB", "640 B"; and "12.3 ms".
 [[nodiscard]] std::string format_bytes(Bytes bytes);
 [[nodiscard]] std::string format_seconds(double seconds);
+// "2.3 %", "41 %": a fraction without its sign, in two figures.
+[[nodiscard]] std::string format_percent(double fraction);
 
 }  // namespace tidemark

@@ -34,7 +34,7 @@ Json to_json(const std::vector<Lever>& levers) {
 
 Json to_json(const Explanation& told, const SweepRow& row) {
   Json json{{"row", told.row},
-            {"setting", describe(row.setting)},
+            {"setting", describe(row)},
             {"live_peak_bytes", told.peak_bytes},
             {"where", told.where}};
   json["parts"] = Json::array();
@@ -92,8 +92,8 @@ void print_allocator(const Explanation& told, std::ostream& out) {
 }
 
 void print(const Explanation& told, const SweepRow& row, std::ostream& out) {
-  out << "row " << told.row << ": " << describe(row.setting)
-      << (row.yours ? " (your configuration)" : "") << '\n'
+  out << "row " << told.row << ": " << describe(row) << (row.yours ? " (your configuration)" : "")
+      << '\n'
       << "predicted peak " << format_bytes(told.peak_bytes) << " live. " << told.where << "\n\n";
   std::vector<std::vector<std::string>> lines{
       {"part of the peak", "bytes", "share", "peak without it"}};

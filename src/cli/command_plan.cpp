@@ -43,12 +43,6 @@ struct PlanOptions {
   std::optional<std::string> output;
 };
 
-std::vector<std::string> planner_names() {
-  std::vector<std::string> names;
-  for (const Planner* planner : planners()) names.emplace_back(planner->name());
-  return names;
-}
-
 po::options_description describe_plan_options() {
   po::options_description options("options");
   add_record_options(options);

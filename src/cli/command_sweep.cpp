@@ -12,6 +12,7 @@
 #include "interrupt.hpp"
 #include "open_step.hpp"
 #include "peak_differences.hpp"
+#include "plan_run.hpp"
 #include "sweep_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -34,6 +35,7 @@ struct SweepOptions {
   std::vector<std::string> fixed;
   std::optional<Bytes> budget_bytes;
   PeakLimit limit = PeakLimit::automatic;
+  const Planner* planner = nullptr;  // whose plan stands beside the settings
   BuildOptions build;
   ExecuteOptions execute;
   bool executes = true;
@@ -64,6 +66,8 @@ po::options_description describe_sweep_options() {
       "uneven", "segments whose sizes differ by at most one block")(
       "hold-outputs", "the caller keeps the model's outputs to the end of the step")(
       "budget", word(), "bytes that the step may need, such as 6GiB")(
+      "planner", word()->default_value("tide"),
+      "with --budget: whose plan is a row beside the settings, or none")(
       "alloc-conf", po::value<std::vector<std::string>>()->composing(),
       "allocator settings as PYTORCH_ALLOC_CONF has them, or default; may be repeated to compare "
       "several")("machine", word(),
@@ -151,6 +155,18 @@ SweepAxes parse_axes(const po::variables_map& given) {
   return axes;
 }
 
+// A plan needs a budget that somebody chose.
+const Planner* read_planner(const po::variables_map& given) {
+  const bool has_budget = given.count("budget") != 0;
+  if (!has_budget && !given["planner"].defaulted()) {
+    throw UsageError("--planner needs the --budget that it plans for");
+  }
+  std::vector<std::string> names = planner_names();
+  names.emplace_back("none");
+  const std::size_t chosen = choose("planner", given["planner"].as<std::string>(), names);
+  return has_budget && chosen < planners().size() ? planners()[chosen] : nullptr;
+}
+
 SweepOptions read_sweep_options(const po::variables_map& given) {
   SweepOptions options;
   options.record = read_record_request(given, given["TRACE"].as<std::string>());
@@ -165,6 +181,7 @@ SweepOptions read_sweep_options(const po::variables_map& given) {
   }
   if (const auto budget = option<std::string>(given, "budget"))
     options.budget_bytes = parse_bytes(*budget);
+  options.planner = read_planner(given);
   options.limit = static_cast<PeakLimit>(choose("limit", given["limit"].as<std::string>(),
                                                 {"automatic", "live", "allocated", "reserved"}));
   options.build.hold_outputs = given.count("hold-outputs") != 0;
@@ -243,7 +260,7 @@ ExitCode judge(const SweepOptions& options, const Sweep& sweep, const Streams& s
     for (const PeakDifference& difference : peak_differences(measured, *row.predicted)) {
       if (difference.bytes <= options.tolerance_bytes) continue;
       differs = true;
-      streams.err << "measured " << difference.peak << " of " << describe(row.setting)
+      streams.err << "measured " << difference.peak << " of " << describe(row)
                   << " differs from the predicted one by " << difference.bytes << " B\n";
     }
     if (!options.time_tolerance_percent || !measured.step_seconds || !row.predicted->step_seconds)
@@ -272,6 +289,7 @@ SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
                        .budget_bytes = options.budget_bytes,
                        .is_default_budget = false,
                        .limit = options.limit,
+                       .planner = options.planner,
                        .provenance = step.trace.provenance,
                        .notes = step.notes,
                        .folder = options.output,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <ostream>
 #include <utility>
 
@@ -15,12 +14,6 @@ namespace tidemark {
 
 namespace {
 
-std::string percent(double fraction) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", 100 * fraction);
-  return text;
-}
-
 std::string during(const StepTrace& trace, const std::optional<OpId>& op) {
   return op ? " during " + describe_op(trace, op) : "";
 }
@@ -32,7 +25,7 @@ void print_time(const StepFigures& figures, const StepFigures& plain, std::ostre
   }
   const double more = *figures.step_seconds - *plain.step_seconds;
   out << "time       " << format_seconds(*figures.step_seconds) << ", "
-      << format_seconds(std::abs(more)) << " (" << percent(std::abs(more) / *plain.step_seconds)
+      << format_seconds(std::abs(more)) << " (" << format_percent(more / *plain.step_seconds)
       << ") " << (more < 0 ? "less" : "more") << " than keeping everything, which peaks at "
       << format_bytes(plain.live_peak_bytes) << '\n';
 }
@@ -85,6 +78,12 @@ void print_modules(const PlanFile& plan, std::ostream& out) {
 }
 
 }  // namespace
+
+std::vector<std::string> planner_names() {
+  std::vector<std::string> names;
+  for (const Planner* planner : planners()) names.emplace_back(planner->name());
+  return names;
+}
 
 PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const Plan& plan) {
   return {.fingerprint = fingerprint(trace),
@@ -153,7 +152,7 @@ void print_plan(const StepTrace& trace, const PlanFile& plan, std::ostream& out)
   if (plan.lower_bound_seconds && plan.gap) {
     out << "bound      no schedule within the budget takes less than "
         << format_seconds(*plan.lower_bound_seconds) << ": the gap is at most "
-        << percent(std::max(0.0, *plan.gap)) << " of the step\n";
+        << format_percent(std::max(0.0, *plan.gap)) << " of the step\n";
   }
   if (figures.host_peak_bytes > 0) {
     out << "host       " << format_bytes(figures.host_peak_bytes) << ", "

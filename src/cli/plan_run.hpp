@@ -4,6 +4,7 @@
 #include <iosfwd>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "command.hpp"
 #include "tidemark/device.hpp"
@@ -19,6 +20,9 @@ namespace tidemark {
 // The peak that a budget limits where nothing else is asked for: reserved where there is an
 // allocator, else live.
 [[nodiscard]] Limit usual_limit(const StepFigures& plain);
+
+// What --planner takes, in the order of planners().
+[[nodiscard]] std::vector<std::string> planner_names();
 
 // The plan as plan.json holds it, not executed yet.
 [[nodiscard]] PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request,

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "plan_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/record_stream.hpp"
@@ -22,6 +23,22 @@ SimulateOptions simulate_options(const StepTrace& trace, const Setting& setting)
   return {.allocator = parse_allocator_settings(setting.alloc_conf),
           .device = {.total_bytes = trace.device.memory_bytes,
                      .taken_bytes = trace.device.context_bytes.value_or(0)}};
+}
+
+// As limiting_peak() has it: live where there is no allocator.
+Limit planned_limit(PeakLimit limit, const StepTrace& trace) {
+  const Limit usual = usual_limit(plain_figures(trace));
+  if (limit == PeakLimit::live || usual == Limit::live) return Limit::live;
+  return limit == PeakLimit::allocated ? Limit::allocated : usual;
+}
+
+// For planners, which know no caller who holds the outputs to the end of the step.
+void keep_outputs(StepTrace& trace) {
+  const std::vector<bool> is_static = static_storages(trace);
+  for (const StorageId id : trace.outputs) {
+    const bool is_kept = std::find(trace.keep.begin(), trace.keep.end(), id) != trace.keep.end();
+    if (!is_static[index(id)] && !is_kept) trace.keep.push_back(id);
+  }
 }
 
 class SweepRunner {
@@ -41,20 +58,25 @@ class SweepRunner {
   Sweep run(const std::function<void(const SweepProgress&)>& report_progress,
             const std::atomic<bool>& interrupted) {
     prepare_folder();
+    const std::size_t total = request_.settings.size() + (request_.planner != nullptr ? 1 : 0);
     for (std::size_t i = 0; i < request_.settings.size(); ++i) {
-      report_progress({i, request_.settings.size(), describe(request_.settings[i])});
+      report_progress({i, total, describe(request_.settings[i])});
       add_row(i);
       if (is_device_lost_) {
         note_loss(i);
         break;
       }
-      if (interrupted && i + 1 < request_.settings.size()) {
+      if (interrupted && i + 1 < total) {
         notes_.push_back("interrupted after " + std::to_string(i + 1) + " of " +
                          std::to_string(request_.settings.size()) + " settings");
         break;
       }
     }
-    report_progress({request_.settings.size(), request_.settings.size(), ""});
+    if (request_.planner != nullptr && !is_device_lost_ && !interrupted) {
+      report_progress({total - 1, total, "plan by " + std::string(request_.planner->name())});
+      add_plan_row(interrupted);
+    }
+    report_progress({total, total, ""});
     note_shared_reasons();
     finish();
     return std::move(sweep_);
@@ -65,6 +87,8 @@ class SweepRunner {
   [[nodiscard]] fs::path row_path() const {
     return fs::path(*request_.folder) / "rows" / (std::to_string(sweep_.rows.size()) + ".json.gz");
   }
+
+  [[nodiscard]] fs::path plan_path() const { return fs::path(*request_.folder) / "plan.json"; }
 
   void prepare_folder() const {
     if (!request_.folder) return;
@@ -83,15 +107,17 @@ class SweepRunner {
     std::error_code error;
     fs::create_directories(fs::path(*request_.folder) / "rows", error);
     if (error) throw InputError(*request_.folder, "", "cannot be made: " + error.message());
+    if (request_.planner != nullptr) fs::remove(plan_path(), error);  // of an earlier budget
   }
 
   // A row of an earlier run of the same sweep. A damaged file is run again.
-  [[nodiscard]] std::optional<RowDetail> earlier(std::size_t i) const {
+  [[nodiscard]] std::optional<RowDetail> earlier(const SweepRow& wanted) const {
     if (!request_.folder || !request_.resumes || !fs::exists(row_path())) return std::nullopt;
     try {
       RowDetail detail = read_row_detail(row_path().string());
       const bool is_same = detail.fingerprint == sweep_.fingerprint &&
-                           detail.row.setting == request_.settings[i] &&
+                           detail.row.planner == wanted.planner &&
+                           detail.row.setting == wanted.setting &&
                            (detail.measured.has_value() || execution_ == nullptr ||
                             detail.row.status == Status::invalid);
       if (is_same) return detail;
@@ -101,14 +127,20 @@ class SweepRunner {
   }
 
   void add_row(std::size_t i) {
+    SweepRow wanted;
+    wanted.setting = request_.settings[i];
     RowDetail detail;
-    if (auto found = earlier(i)) {
+    if (auto found = earlier(wanted)) {
       detail = std::move(*found);
     } else {
-      detail = make_row(i);
+      detail = make_row(std::move(wanted));
     }
     detail.row.yours = request_.yours == i;
     if (is_told_already(i, detail.row)) return;
+    keep(std::move(detail));
+  }
+
+  void keep(RowDetail detail) {
     if (request_.folder) write_file(row_path().string(), format_row_detail(detail));
     sweep_.rows.push_back(std::move(detail.row));
     finish();
@@ -124,7 +156,10 @@ class SweepRunner {
     return !request_.lists_every_invalid && request_.yours != i;
   }
 
-  [[nodiscard]] RowDetail make_row(std::size_t i);
+  void add_plan_row(const std::atomic<bool>& interrupted);
+  void note_no_plan(const Infeasible& infeasible);
+  [[nodiscard]] RowDetail make_row(SweepRow row);
+  void predict_and_execute(Schedule schedule, RowDetail& detail);
   void execute_row(const Schedule& schedule, RowDetail& detail);
   void note_loss(std::size_t i);
   void note_lagging_copies(const Schedule& schedule, SweepRow& row) const;
@@ -143,11 +178,11 @@ class SweepRunner {
   bool is_device_lost_ = false;
 };
 
-RowDetail SweepRunner::make_row(std::size_t i) {
-  const Setting& setting = request_.settings[i];
+RowDetail SweepRunner::make_row(SweepRow row) {
   RowDetail detail;
   detail.fingerprint = sweep_.fingerprint;
-  detail.row.setting = setting;
+  detail.row = std::move(row);
+  const Setting& setting = detail.row.setting;
   auto built = build_schedule(request_.trace, request_.runs, setting, request_.build);
   if (const auto* invalid = std::get_if<InvalidSetting>(&built)) {
     detail.row.status = Status::invalid;
@@ -161,20 +196,65 @@ RowDetail SweepRunner::make_row(std::size_t i) {
                         std::to_string(violations.front().step) + ": " +
                         violations.front().message);
   }
-  Prediction prediction = simulate(request_.timed != nullptr ? *request_.timed : request_.trace,
-                                   valid.schedule, simulate_options(request_.trace, setting));
   detail.row.notes = std::move(valid.notes);
+  predict_and_execute(std::move(valid.schedule), detail);
+  return detail;
+}
+
+void SweepRunner::predict_and_execute(Schedule schedule, RowDetail& detail) {
+  Prediction prediction = simulate(request_.timed != nullptr ? *request_.timed : request_.trace,
+                                   schedule, simulate_options(request_.trace, detail.row.setting));
   detail.row.predicted = prediction.figures;
   detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);
   detail.predicted = std::move(prediction.timeline);
-  detail.schedule = std::move(valid.schedule);
+  detail.schedule = std::move(schedule);
   note_lagging_copies(detail.schedule, detail.row);
   if (prediction.out_of_memory) {
     detail.row.status = Status::out_of_memory;
     detail.row.notes.insert(detail.row.notes.begin(), *prediction.out_of_memory);
   }
   if (execution_ != nullptr) execute_row(detail.schedule, detail);
-  return detail;
+}
+
+// A plan is made anew; an earlier run's row serves where it is of the same schedule.
+void SweepRunner::add_plan_row(const std::atomic<bool>& interrupted) {
+  StepTrace step = request_.timed != nullptr ? *request_.timed : request_.trace;
+  if (request_.build.hold_outputs) keep_outputs(step);
+  PlanRequest request;
+  request.budget_bytes = request_.budget_bytes;
+  request.limit = planned_limit(request_.limit, step);
+  request.runs = request_.runs;
+  request.should_stop = [&interrupted] { return interrupted.load(); };
+  const PlanOutcome outcome = run_planner(*request_.planner, step, request);
+  if (const auto* infeasible = std::get_if<Infeasible>(&outcome)) return note_no_plan(*infeasible);
+  const auto& plan = std::get<Plan>(outcome);
+  RowDetail detail;
+  detail.fingerprint = sweep_.fingerprint;
+  detail.row.planner = plan.planner;
+  if (auto found = earlier(detail.row); found && found->schedule == plan.schedule) {
+    detail = std::move(*found);
+  } else {
+    detail.row.notes = plan.notes;
+    predict_and_execute(plan.schedule, detail);
+  }
+  if (request_.folder) {
+    PlanFile file = to_plan_file(step, request, plan);
+    file.fingerprint = sweep_.fingerprint;
+    file.measured = detail.row.measured;
+    file.gradients = detail.row.gradients;
+    write_file(plan_path().string(), format_plan(file));
+  }
+  keep(std::move(detail));
+}
+
+void SweepRunner::note_no_plan(const Infeasible& infeasible) {
+  std::string note = "no plan by " + std::string(request_.planner->name()) + " fits " +
+                     format_bytes(*request_.budget_bytes);
+  if (infeasible.smallest_reached) {
+    note += "; the smallest needs " + format_bytes(infeasible.smallest_reached->bytes);
+  }
+  notes_.push_back(note + "; no schedule of this step needs less than " +
+                   format_bytes(infeasible.lower_bound.bytes));
 }
 
 void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tidemark/device.hpp"
+#include "tidemark/planner.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/setting.hpp"
 #include "tidemark/trace.hpp"
@@ -30,6 +31,8 @@ struct SweepRequest {
   std::optional<Bytes> budget_bytes;
   bool is_default_budget = false;  // the GPU's memory, as nothing else was asked for
   PeakLimit limit = PeakLimit::automatic;
+  // Whose plan for the budget becomes the last row; nullptr: nobody's.
+  const Planner* planner = nullptr;
   Provenance provenance;
   std::vector<std::string> notes;
   std::optional<std::string> folder;  // absent: nothing is written

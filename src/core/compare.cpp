@@ -85,9 +85,10 @@ Setting without_names(Setting setting) {
   return setting;
 }
 
-const SweepRow* find_row(const Sweep& sweep, const Setting& setting) {
+const SweepRow* find_row(const Sweep& sweep, const SweepRow& wanted) {
   const auto found = std::find_if(sweep.rows.begin(), sweep.rows.end(), [&](const SweepRow& row) {
-    return without_names(row.setting) == without_names(setting);
+    return row.planner == wanted.planner &&
+           without_names(row.setting) == without_names(wanted.setting);
   });
   return found == sweep.rows.end() ? nullptr : &*found;
 }
@@ -108,18 +109,16 @@ std::vector<ComparedRow> compare(const Sweep& first, const Sweep& second,
                                  const Tolerances& tolerances) {
   std::vector<ComparedRow> rows;
   for (const SweepRow& row : first.rows) {
-    const SweepRow* other = find_row(second, row.setting);
+    const SweepRow* other = find_row(second, row);
     if (other != nullptr) {
-      rows.push_back(compare_rows(describe(row.setting), row, *other, tolerances));
+      rows.push_back(compare_rows(describe(row), row, *other, tolerances));
     } else {
-      rows.push_back(
-          {.title = describe(row.setting), .in_first = true, .figures = {}, .changes = {}});
+      rows.push_back({.title = describe(row), .in_first = true, .figures = {}, .changes = {}});
     }
   }
   for (const SweepRow& row : second.rows) {
-    if (find_row(first, row.setting) != nullptr) continue;
-    rows.push_back(
-        {.title = describe(row.setting), .in_second = true, .figures = {}, .changes = {}});
+    if (find_row(first, row) != nullptr) continue;
+    rows.push_back({.title = describe(row), .in_second = true, .figures = {}, .changes = {}});
   }
   return rows;
 }

@@ -62,7 +62,7 @@ class Explainer {
   explicit Explainer(const ReportSource& source)
       : source_(source), sweep_(source.sweep()), row_(chosen_row(source)) {
     if (!own().predicted) {
-      throw UsageError("row " + std::to_string(row_) + " (" + describe(own().setting) +
+      throw UsageError("row " + std::to_string(row_) + " (" + describe(own()) +
                        ") has no prediction to explain" +
                        (own().notes.empty() ? "" : ": " + own().notes.front()));
     }
@@ -82,6 +82,7 @@ class Explainer {
     if (replay_) add_holders();
     add_counts();
     add_switches();
+    add_plans();
     add_bounds();
     add_allocator();
     return std::move(told_);
@@ -103,6 +104,7 @@ class Explainer {
   void add_holders();
   void add_counts();
   void add_switches();
+  void add_plans();
   void add_bounds();
   void add_allocator();
   [[nodiscard]] std::optional<std::size_t> least_reserved(
@@ -188,8 +190,8 @@ Lever Explainer::compared(const std::string& name, std::size_t row, Bytes its, B
   const Bytes change = its - mine;
   if (change < 0) lever.effect = Effect::lowers;
   if (change > 0) lever.effect = Effect::raises;
-  lever.reason = describe(other.setting) + " (row " + std::to_string(row) + ") " + peaks + " " +
-                 format_bytes(its);
+  lever.reason =
+      describe(other) + " (row " + std::to_string(row) + ") " + peaks + " " + format_bytes(its);
   lever.reason += change == 0 ? ", the same"
                               : ", " + format_bytes(change < 0 ? -change : change) +
                                     (change < 0 ? " less" : " more");
@@ -216,7 +218,7 @@ void Explainer::add_best(const std::string& name,
   std::optional<std::size_t> best;
   for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
     const SweepRow& other = sweep_.rows[row];
-    if (row == row_ || !other.predicted || !is_meant(other.setting)) continue;
+    if (row == row_ || other.is_plan() || !other.predicted || !is_meant(other.setting)) continue;
     const auto rank = [&](std::size_t r) {
       const StepFigures& its = *sweep_.rows[r].predicted;
       return std::pair(its.live_peak_bytes, its.step_seconds.value_or(0));
@@ -250,7 +252,7 @@ void Explainer::add_counts() {
 // The same setting with one switch turned.
 void Explainer::add_switches() {
   const Setting& mine = own().setting;
-  if (!mine.number_checkpoints) return;
+  if (!mine.number_checkpoints) return;  // nor has a plan switches
   const auto same_but = [&](const Setting& other, auto Setting::*field) {
     Setting same = other;
     same.segments = mine.segments;
@@ -272,6 +274,13 @@ void Explainer::add_switches() {
   }
   add_best("the other method",
            [&](const Setting& other) { return same_but(other, &Setting::method); });
+}
+
+void Explainer::add_plans() {
+  for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
+    if (row == row_ || !sweep_.rows[row].is_plan() || !sweep_.rows[row].predicted) continue;
+    add_row_lever("decisions operator by operator", row);
+  }
 }
 
 void Explainer::add_bound(const std::string& name, const std::string& what, Term term) {
@@ -331,7 +340,7 @@ std::optional<std::size_t> Explainer::least_reserved(
   for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
     const SweepRow& other = sweep_.rows[row];
     const bool has_figure = other.predicted && other.predicted->reserved_peak_bytes;
-    if (row == row_ || !has_figure || !is_meant(other.setting)) continue;
+    if (row == row_ || other.is_plan() || !has_figure || !is_meant(other.setting)) continue;
     if (!best || reserved(row) < reserved(*best)) best = row;
   }
   return best;

@@ -38,15 +38,6 @@ constexpr std::array<TermClause, term_count> term_clauses{{
     {"the workspace of one operator", "sets"},
 }};
 
-// Two figures that count; never "0.0 %" for what is not zero.
-std::string percent(double fraction) {
-  const double value = 100 * std::abs(fraction);
-  if (value < 0.05) return "less than 0.1 %";
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), value < 9.95 ? "%.1f %%" : "%.0f %%", value);
-  return text.data();
-}
-
 class Recommender {
  public:
   explicit Recommender(Sweep& sweep) : sweep_(sweep) {}
@@ -57,11 +48,13 @@ class Recommender {
                   [](const std::string& note) { return note.starts_with(nothing_fits); });
     find_fits();
     find_candidates();
+    choose_plan();
     if (candidates_.empty()) return;
     choose_smallest();
     choose_fastest();
     choose_knee();
     choose_written();
+    compare_plan();
   }
 
  private:
@@ -90,6 +83,8 @@ class Recommender {
   void choose_fastest();
   void choose_knee();
   void choose_written();
+  void choose_plan();
+  void compare_plan();
 
   Sweep& sweep_;
   std::vector<std::size_t> candidates_;
@@ -109,14 +104,15 @@ void Recommender::find_fits() {
 
 void Recommender::find_candidates() {
   for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
-    if (at(row).status == Status::ok && at(row).predicted) candidates_.push_back(row);
+    const bool is_setting = !at(row).is_plan();
+    if (is_setting && at(row).status == Status::ok && at(row).predicted) candidates_.push_back(row);
   }
   has_times_ = std::all_of(candidates_.begin(), candidates_.end(), [&](std::size_t row) {
     return at(row).predicted->step_seconds.has_value();
   });
   for (std::size_t row = 0; row < sweep_.rows.size() && !plain_; ++row) {
     const bool ran = at(row).status == Status::ok || at(row).status == Status::out_of_memory;
-    if (ran && at(row).predicted && !at(row).setting.number_checkpoints) plain_ = row;
+    if (ran && at(row).predicted && at(row).is_plain()) plain_ = row;
   }
 }
 
@@ -126,12 +122,12 @@ std::string Recommender::against_plain(std::size_t row) const {
   if (!plain_ || *plain_ == row || peak(*plain_) <= 0) return own + ")";
   const double more = static_cast<double>(peak(row)) / static_cast<double>(peak(*plain_)) - 1;
   std::string text = own + ", ";
-  text += more == 0 ? "as much as" : percent(more) + (more < 0 ? " below" : " above");
+  text += more == 0 ? "as much as" : format_percent(more) + (more < 0 ? " below" : " above");
   text += " no checkpointing)";
   if (!has_times_ || time(*plain_) <= 0) return text;
   const double slower = time(row) / time(*plain_) - 1;
   if (slower == 0) return text + " in the same time";
-  return text + " at " + percent(slower) + (slower > 0 ? " more time" : " less time");
+  return text + " at " + format_percent(slower) + (slower > 0 ? " more time" : " less time");
 }
 
 // Measured with measured or predicted with predicted, never one with the other.
@@ -253,6 +249,38 @@ void Recommender::choose_written() {
       is_budget_given || plain_does_not_fit ? sweep_.recommended.fastest : sweep_.recommended.knee;
 }
 
+void Recommender::choose_plan() {
+  std::optional<std::size_t> best;
+  const auto seconds = [&](std::size_t row) { return at(row).predicted->step_seconds.value_or(0); };
+  for (std::size_t row = 0; row < sweep_.rows.size(); ++row) {
+    const bool ran = at(row).status == Status::ok && at(row).predicted;
+    if (!at(row).is_plan() || !ran || !fits(row)) continue;
+    if (!best || seconds(row) < seconds(*best)) best = row;
+  }
+  if (best) sweep_.recommended.plan = because(*best, "Decided operator by operator");
+}
+
+// What settings leave on the table.
+void Recommender::compare_plan() {
+  auto& plan = sweep_.recommended.plan;
+  if (!plan) return;
+  plan->reason.pop_back();
+  const auto& fastest = sweep_.recommended.fastest;
+  if (!fastest) {
+    plan->reason += "; no setting fits.";
+    return;
+  }
+  plan->reason += "; ";
+  const double change =
+      has_times_ && time(fastest->row) > 0 && at(plan->row).predicted->step_seconds
+          ? time(plan->row) / time(fastest->row) - 1
+          : 0;
+  plan->reason += change == 0
+                      ? "as fast as"
+                      : format_percent(change) + (change < 0 ? " less" : " more") + " time than";
+  plan->reason += " the fastest setting that fits (" + describe(at(fastest->row)) + ").";
+}
+
 }  // namespace
 
 Bytes limiting_peak(const StepFigures& figures, PeakLimit limit) {
@@ -301,6 +329,10 @@ std::string describe(const Setting& setting) {
   return text;
 }
 
+std::string describe(const SweepRow& row) {
+  return row.is_plan() ? "plan by " + row.planner : describe(row.setting);
+}
+
 std::string format_bytes(Bytes bytes) {
   static constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
   double value = static_cast<double>(bytes);
@@ -315,6 +347,14 @@ std::string format_bytes(Bytes bytes) {
   const int decimals = is_whole || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
   std::array<char, 48> text{};
   std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, units.at(unit));
+  return text.data();
+}
+
+std::string format_percent(double fraction) {
+  const double value = 100 * std::abs(fraction);
+  if (value > 0 && value < 0.05) return "less than 0.1 %";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), value < 9.95 ? "%.1f %%" : "%.0f %%", value);
   return text.data();
 }
 

@@ -178,6 +178,7 @@ GradientVerdict read_verdict(const JsonCursor& json) {
 
 OrderedJson row_to_json(const SweepRow& row) {
   OrderedJson json;
+  json["planner"] = row.is_plan() ? OrderedJson(row.planner) : OrderedJson(nullptr);
   json["setting"] = setting_to_json(row.setting);
   json["yours"] = row.yours;
   json["predicted"] = row.predicted ? figures_to_json(*row.predicted) : OrderedJson(nullptr);
@@ -192,6 +193,7 @@ OrderedJson row_to_json(const SweepRow& row) {
 
 SweepRow read_row(const JsonCursor& json) {
   SweepRow row;
+  if (const auto planner = json.find("planner")) row.planner = planner->string();
   row.setting = read_setting(json.at("setting"));
   row.yours = json.at("yours").boolean();
   if (const auto predicted = json.find("predicted")) row.predicted = read_figures(*predicted);
@@ -223,6 +225,7 @@ std::string format_sweep(const Sweep& sweep) {
   json["recommended"]["smallest"] = recommendation_to_json(sweep.recommended.smallest);
   json["recommended"]["knee"] = recommendation_to_json(sweep.recommended.knee);
   json["recommended"]["written"] = recommendation_to_json(sweep.recommended.written);
+  json["recommended"]["plan"] = recommendation_to_json(sweep.recommended.plan);
   json["notes"] = sweep.notes;
   return to_text(json, 2) + "\n";
 }
@@ -252,6 +255,7 @@ Sweep parse_sweep(const std::string& path, const std::string& text) {
   sweep.recommended.smallest = read_recommendation(recommended, "smallest", rows);
   sweep.recommended.knee = read_recommendation(recommended, "knee", rows);
   sweep.recommended.written = read_recommendation(recommended, "written", rows);
+  sweep.recommended.plan = read_recommendation(recommended, "plan", rows);
   if (const auto notes = root.find("notes")) sweep.notes = notes->strings();
   return sweep;
 }

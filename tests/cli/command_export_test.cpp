@@ -178,5 +178,62 @@ TEST_CASE("every target is listed, and a wrong one refused", "[cli][export]") {
         ExitCode::wrong_usage);
 }
 
+TEST_CASE("a plan's row is no setting to export, and plan.json stands for it", "[cli][export]") {
+  const TemporaryFolder folder;
+  write_step_trace(BlockChain(6).trace(), folder / "step.json.gz");
+  REQUIRE(run({"sweep", folder / "step.json.gz", "--budget", "900", "-o", folder / "out"}).code ==
+          ExitCode::done);
+  const Sweep sweep = read_sweep(folder / "out/sweep.json");
+  REQUIRE(sweep.rows.back().is_plan());
+  const std::string row = std::to_string(sweep.rows.size() - 1);
+  for (const Target* target : targets()) {
+    const Outcome outcome =
+        run({"export", folder / "out", "--to", std::string(target->name()), "--row", row});
+    CAPTURE(target->name(), outcome.err);
+    CHECK(outcome.code == ExitCode::wrong_usage);
+    CHECK_THAT(outcome.err, Catch::Contains("plan by tide") && Catch::Contains("plan.json"));
+  }
+  const PlanFile plan = read_plan(folder / "out/plan.json");
+  CHECK(plan.fingerprint == sweep.fingerprint);
+  CHECK(plan.schedule == read_row_detail(folder / ("out/rows/" + row + ".json.gz")).schedule);
+  CHECK(plan.predicted == *sweep.rows.back().predicted);
+  // What the folder says without a row is a setting.
+  CHECK_FALSE(sweep.rows.at(sweep.recommended.written->row).is_plan());
+  CHECK(read_config(folder / "out/ds_config.json").activation_checkpointing.number_checkpoints ==
+        sweep.rows.at(sweep.recommended.written->row).setting.number_checkpoints);
+}
+
+TEST_CASE("every report and explanation takes a plan's row", "[cli][report]") {
+  const TemporaryFolder folder;
+  write_step_trace(BlockChain(6).trace(), folder / "step.json.gz");
+  const std::string out = folder / "out";
+  REQUIRE(run({"sweep", folder / "step.json.gz", "--budget", "900", "-o", out}).code ==
+          ExitCode::done);
+  const std::string row = std::to_string(read_sweep(out + "/sweep.json").rows.size() - 1);
+  const Outcome explained = run({"explain", out, "--row", row});
+  CHECK(explained.code == ExitCode::done);
+  CHECK_THAT(explained.out, Catch::StartsWith("row " + row + ": plan by tide"));
+  CHECK_THAT(run({"explain", out}).out, Catch::Contains("decisions operator by operator: plan by"));
+  for (const char* format : {"table", "csv", "markdown", "html", "perfetto", "snapshot"}) {
+    const Outcome written = run({"report", out, "--format", format, "--row", row});
+    CAPTURE(format, written.err);
+    CHECK(written.code == ExitCode::done);
+    if (std::string(format) != "snapshot") CHECK_THAT(written.out, Catch::Contains("tide"));
+  }
+  CHECK(run({"compare", out, out}).code == ExitCode::done);
+
+  // Without it nothing of a plan is left, and that is a difference.
+  const std::string without = folder / "without";
+  REQUIRE(
+      run({"sweep", folder / "step.json.gz", "--budget", "900", "--planner", "none", "-o", without})
+          .code == ExitCode::done);
+  CHECK_FALSE(read_sweep(without + "/sweep.json").rows.back().is_plan());
+  CHECK_FALSE(read_sweep(without + "/sweep.json").recommended.plan.has_value());
+  const Outcome compared = run({"compare", out, without});
+  CHECK(compared.code == ExitCode::differs);
+  CHECK_THAT(compared.out, Catch::Contains("plan by tide"));
+  CHECK(run({"sweep", folder / "step.json.gz", "--planner", "tide"}).code == ExitCode::wrong_usage);
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -1,11 +1,14 @@
 #include "sweep_run.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <iterator>
 
 #include "block_chain.hpp"
 #include "fake_device.hpp"
+#include "plan_run.hpp"
 #include "temporary_folder.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -193,6 +196,85 @@ TEST_CASE("the axes and the configuration's own setting", "[sweep_settings]") {
   fix_axes(axes, {"cpu_checkpointing"}, block);
   CHECK(axes.cpu_checkpointing.size() == 2);
   CHECK_THROWS_AS(fix_axes(axes, {"number_checkpoint"}, block), UsageError);
+}
+
+TEST_CASE("with a budget the plan stands beside the settings, executed like them", "[sweep]") {
+  const BlockChain chain(6);
+  const TemporaryFolder folder;
+  SweepAxes axes;
+  axes.cpu_checkpointing = {CpuCheckpointing::off};
+  axes.partition_activations = {false};
+  axes.contiguous_memory_optimization = {false};
+  SweepRequest request = request_for(chain.trace(), axes);
+  request.budget_bytes = plain_figures(chain.trace()).live_peak_bytes * 3 / 4;
+  request.planner = planners().back();
+  request.folder = folder / "sweep";
+  FakeExecution execution(chain.trace(), {});
+  const Sweep sweep = run(request, &execution);
+  REQUIRE(sweep.rows.size() == request.settings.size() + 1);
+  CHECK(execution.executions == std::ssize(sweep.rows));
+  const SweepRow& plan = sweep.rows.back();
+  CHECK(describe(plan) == "plan by tide");
+  CHECK(plan.fits == true);
+  CHECK(plan.gradients == GradientVerdict::equal);
+  CHECK(plan.measured->figures.live_peak_bytes == plan.predicted->live_peak_bytes);
+  CHECK(plan.predicted->live_peak_bytes <= *request.budget_bytes);
+  // It is no setting that a configuration could hold, but is compared with the fastest of them.
+  REQUIRE(sweep.recommended.fastest);
+  REQUIRE(sweep.recommended.plan);
+  const SweepRow& fastest = sweep.rows[sweep.recommended.fastest->row];
+  CHECK_FALSE(fastest.is_plan());
+  CHECK(*plan.predicted->step_seconds < *fastest.predicted->step_seconds);
+  CHECK(sweep.recommended.plan->row == sweep.rows.size() - 1);
+  CHECK_THAT(
+      sweep.recommended.plan->reason,
+      Catch::Contains(" less time than the fastest setting that fits (" + describe(fastest) + ")"));
+  CHECK(read_sweep(folder / "sweep/sweep.json") == sweep);
+  const std::string file =
+      folder / ("sweep/rows/" + std::to_string(sweep.rows.size() - 1) + ".json.gz");
+  CHECK(validate(chain.trace(), read_row_detail(file).schedule).empty());
+  CHECK(read_plan(folder / "sweep/plan.json").measured == plan.measured);
+
+  // Resumed: the same plan is not executed again, one for another budget is.
+  request.resumes = true;
+  FakeExecution second(chain.trace(), {});
+  CHECK(run(request, &second) == sweep);
+  CHECK(second.executions == 0);
+  *request.budget_bytes = *request.budget_bytes * 4 / 5;
+  CHECK(run(request, &second).rows.back().fits == true);
+  CHECK(second.executions == 1);
+  *request.budget_bytes = 100;
+  const Sweep none = run(request, &second);
+  CHECK(none.rows.size() == request.settings.size());
+  CHECK_FALSE(none.recommended.plan.has_value());
+  REQUIRE_FALSE(none.notes.empty());
+  CHECK_THAT(none.notes.front(), Catch::Contains("no plan by tide fits 100 B"));
+  CHECK_FALSE(std::filesystem::exists(folder / "sweep/plan.json"));
+}
+
+TEST_CASE("a plan keeps the outputs for a caller who holds them", "[sweep]") {
+  StepTrace trace = BlockChain(6).trace();
+  const auto output = std::find_if(trace.storages.begin(), trace.storages.end(), [](const auto& s) {
+    return s.role == Role::activation && s.freed_after;
+  });
+  REQUIRE(output != trace.storages.end());
+  trace.outputs = {static_cast<StorageId>(output - trace.storages.begin())};
+  StepTrace kept = trace;
+  kept.keep.push_back(trace.outputs.front());
+  const TemporaryFolder folder;
+  SweepRequest request = request_for(trace);
+  request.settings.clear();
+  request.budget_bytes = plain_figures(kept).live_peak_bytes;
+  request.planner = planners().back();
+  for (const bool holds : {false, true}) {
+    request.build.hold_outputs = holds;
+    request.folder = folder / (holds ? "held" : "dropped");
+    REQUIRE(run(request, nullptr).rows.size() == 1);
+    const Schedule schedule = read_row_detail(*request.folder + "/rows/0.json.gz").schedule;
+    CHECK(validate(trace, schedule).empty());
+    CHECK(validate(kept, schedule).empty() == holds);
+    CHECK(read_plan(*request.folder + "/plan.json").fingerprint == fingerprint(trace));
+  }
 }
 
 }  // namespace

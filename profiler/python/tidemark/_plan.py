@@ -85,6 +85,8 @@ def _read(path: pathlib.Path, row: int | None) -> Plan:
         if written is None:
             raise PlanError(f"{path}: recommends nothing: no setting fits the budget; name a row")
         row = int(written["row"])
+    if 0 <= row < len(rows) and rows[row].get("planner"):
+        return _read(path.with_name("plan.json"), None)
     return _row_of(path, rows, row, document)
 
 
