@@ -45,7 +45,7 @@ struct PlacementAnswer {
 };
 
 struct PlacementEffort {
-  std::int64_t tries = 2'000'000;  // single placements tried, over all restarts
+  std::int64_t tries = 4'000'000;  // single placements tried, over all restarts
   // Asked every few thousand tries; true: stop. Empty: never.
   std::function<bool()> should_stop;
 };

@@ -19,12 +19,19 @@ enum class Trait : std::uint8_t { width, area, load, bytes, weight_sum, weight_p
 struct Order {
   std::array<Trait, 3> traits;
 };
-constexpr std::array<Order, 5> restart_orders{{
-    {{Trait::weight_sum, Trait::width, Trait::area}},
-    {{Trait::weight_peak, Trait::width, Trait::area}},
-    {{Trait::load, Trait::width, Trait::area}},
-    {{Trait::load, Trait::area, Trait::width}},
-    {{Trait::area, Trait::load, Trait::width}},
+
+// One way to search, restarted with more tries each time. Weights make another order of every
+// restart, so these are many and short. A fixed order begins anew where it began before, so its
+// restarts have to be few.
+struct Strategy {
+  Order order;
+  double growth;  // of a restart's tries, from one to the next
+};
+constexpr std::array<Strategy, 4> strategies{{
+    {{{Trait::weight_sum, Trait::width, Trait::area}}, 1.15},
+    {{{Trait::weight_peak, Trait::width, Trait::area}}, 1.15},
+    {{{Trait::load, Trait::width, Trait::area}}, 3},
+    {{{Trait::area, Trait::load, Trait::width}}, 3},
 }};
 constexpr std::array<Order, 4> first_fit_orders{{
     {{Trait::bytes, Trait::width, Trait::area}},
@@ -32,8 +39,7 @@ constexpr std::array<Order, 4> first_fit_orders{{
     {{Trait::width, Trait::bytes, Trait::area}},
     {{Trait::load, Trait::bytes, Trait::width}},
 }};
-constexpr double limit_growth = 1.15;  // of a restart's tries, from one round to the next
-constexpr double weight_decay = 0.5;   // of the moments' weights, from one restart to the next
+constexpr double weight_decay = 0.5;  // of the moments' weights, from one restart to the next
 constexpr std::size_t searchable_buffers = 2000;
 constexpr std::int64_t most_bisections = 4;
 
@@ -129,6 +135,16 @@ std::vector<Bytes> spread(const Roomy& roomy, const std::vector<Bytes>& offsets,
   return all;
 }
 
+// What a strategy had of the effort, and what its next restart may take; the one that would have
+// had least comes next.
+struct Share {
+  std::int64_t spent = 0;
+  double limit = 0;
+  bool operator<(const Share& other) const {
+    return static_cast<double>(spent) + limit < static_cast<double>(other.spent) + other.limit;
+  }
+};
+
 // The lowest gap among what is placed already, one after the other.
 std::vector<Bytes> first_fit(const PlacementProblem& problem,
                              const std::vector<std::int32_t>& order) {
@@ -183,23 +199,27 @@ PlacementAnswer place_within(const std::vector<Lifetime>& lifetimes, Bytes capac
   const PlacementProblem problem(roomy.lifetimes);
   const Ranking ranking(problem);
   std::vector<double> weights(static_cast<std::size_t>(problem.moments), 0);
-  auto limit = static_cast<double>(std::max<std::size_t>(problem.buffers.size(), 8));
+  std::array<Share, strategies.size()> shares{};
+  for (Share& share : shares) {
+    share.limit = static_cast<double>(std::max<std::size_t>(problem.buffers.size(), 8));
+  }
   for (std::int64_t spent = 0; spent < effort.tries;) {
-    limit *= limit_growth;
-    for (const Order& order : restart_orders) {
-      if (spent >= effort.tries || (effort.should_stop && effort.should_stop())) return {};
-      PlacementSearch search(problem, ranking.by(order, weights), capacity, weights);
-      const PlacementVerdict verdict =
-          search.run(std::min(static_cast<std::int64_t>(limit), effort.tries - spent));
-      if (verdict == PlacementVerdict::placed) {
-        return {
-            .verdict = verdict,
-            .placement = with_height(lifetimes, spread(roomy, search.offsets(), lifetimes.size()))};
-      }
-      if (verdict == PlacementVerdict::impossible) return {.verdict = verdict, .placement = {}};
-      spent += search.tries();
-      for (double& weight : weights) weight *= weight_decay;
+    if (effort.should_stop && effort.should_stop()) return {};
+    Share& share = *std::min_element(shares.begin(), shares.end());
+    const Strategy& strategy = strategies.at(static_cast<std::size_t>(&share - shares.data()));
+    PlacementSearch search(problem, ranking.by(strategy.order, weights), capacity, weights);
+    const PlacementVerdict verdict =
+        search.run(std::min(static_cast<std::int64_t>(share.limit), effort.tries - spent));
+    if (verdict == PlacementVerdict::placed) {
+      return {
+          .verdict = verdict,
+          .placement = with_height(lifetimes, spread(roomy, search.offsets(), lifetimes.size()))};
     }
+    if (verdict == PlacementVerdict::impossible) return {.verdict = verdict, .placement = {}};
+    spent += search.tries();
+    share.spent += search.tries();
+    share.limit *= strategy.growth;
+    for (double& weight : weights) weight *= weight_decay;
   }
   return {};
 }
