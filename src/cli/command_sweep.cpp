@@ -41,7 +41,7 @@ struct SweepOptions {
   bool executes = true;
   bool resumes = false;
   bool is_strict = false;
-  bool names_settings = false;  // an axis that can be refused was narrowed by hand
+  bool names_settings = false;  // what can be refused was asked for by name
   Bytes tolerance_bytes = 0;
   std::optional<double> time_tolerance_percent;
   std::optional<std::string> machine;  // whose rates time the operators
@@ -199,7 +199,8 @@ SweepOptions read_sweep_options(const po::variables_map& given) {
   options.is_strict = given.count("strict") != 0;
   for (const char* axis :
        {"partition-activations", "cpu-checkpointing", "contiguous-memory-optimization"}) {
-    options.names_settings = options.names_settings || !given[axis].defaulted();
+    const bool asks_for_it = !given[axis].defaulted() && given[axis].as<std::string>() != "off";
+    options.names_settings = options.names_settings || asks_for_it;
   }
   options.tolerance_bytes = parse_bytes(given["tolerance"].as<std::string>());
   options.time_tolerance_percent = option<double>(given, "time-tolerance");
