@@ -219,7 +219,7 @@ OpPosition ScheduleBuilder::first_death(StorageId id) const {
 OpPosition ScheduleBuilder::forward_death(StorageId id) const {
   const std::int32_t mover = storage_.moved_by(id);
   if (mover != no_segment) {
-    const OpPosition held = analysis_.held_elsewhere_until(id, mover);
+    const OpPosition held = storage_.held_by_others_until(id);
     if (held == no_op && storage_.releases_originals()) return never;
     const Segment& segment = analysis_.segments()[static_cast<std::size_t>(mover)].segment;
     return std::max(held, static_cast<OpPosition>(segment.last));
@@ -272,7 +272,9 @@ OpPosition ScheduleBuilder::recomputed_death(StorageId id, const SegmentFacts& f
       analysis_.is_output(id) &&
       (recorded == never ||
        analysis_.segment_of(static_cast<std::size_t>(recorded)) != analysis_.home(id));
-  return is_held_by_others ? last_read : std::max(last_read, recorded);
+  if (is_held_by_others) return last_read;
+  // PyTorch's form forgets a value when it gives it to a node, which holds it until it returns.
+  return std::max(last_read, is_reentrant() ? recorded : analysis_.node_return(recorded));
 }
 
 Term ScheduleBuilder::first_term(StorageId id, std::size_t op) const {
@@ -439,11 +441,10 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
   for (std::size_t i = 0; i < facts.inputs.size(); ++i) {
     const StorageId input = facts.inputs[i];
     // An original that others hold dies when they let go of it.
+    if (!storage_.is_moved(segment, input)) continue;
     const bool is_theirs =
-        state.inputs[i] == originals[i] &&
-        analysis_.held_elsewhere_until(input, static_cast<std::int32_t>(segment)) != no_op;
-    const bool is_ours = storage_.is_moved(segment, input) && !is_theirs &&
-                         state.inputs[i] != writer_.static_instance(input);
+        state.inputs[i] == originals[i] && storage_.held_by_others_until(input) != no_op;
+    const bool is_ours = !is_theirs && state.inputs[i] != writer_.static_instance(input);
     if (is_ours) free_after(hold_end(facts), state.inputs[i]);
   }
   for (const auto& [storage, copy] : state.restored) free_after(hold_end(facts), copy);

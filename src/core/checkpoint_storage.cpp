@@ -6,6 +6,9 @@ namespace tidemark {
 
 namespace {
 
+// DeepSpeed leaves torch.empty([]) in the caller's tensor, of the default type.
+constexpr Bytes emptied_bytes = 4;
+
 std::string storage_title(const StepTrace& trace, StorageId id, OpPosition creator) {
   const Storage& storage = trace.storages[index(id)];
   if (!storage.name.empty()) return storage.name;
@@ -13,6 +16,29 @@ std::string storage_title(const StepTrace& trace, StorageId id, OpPosition creat
   if (creator == no_op) return title;
   const Op& op = trace.ops[static_cast<std::size_t>(creator)];
   return title + " (" + op.name + (op.module.empty() ? "" : " in " + op.module) + ")";
+}
+
+const TensorView* view_of(const std::vector<CallValue>& values, StorageId id) {
+  for (const CallValue& value : values) {
+    const auto* view = std::get_if<TensorView>(&value.value);
+    if (view != nullptr && view->storage == id) return view;
+  }
+  return nullptr;
+}
+
+// A linear layer with a bias multiplies rows and gives a view of the product (without a bias it
+// gives no view): a checkpoint that is such a view is emptied, while its base holds the bytes on.
+bool is_view_of_product(const StepTrace& trace, const StepAnalysis& analysis, StorageId id) {
+  if (analysis.is_static(id)) return false;
+  const Op& maker = trace.ops[static_cast<std::size_t>(analysis.creator(id))];
+  if (maker.name != "aten::addmm" && maker.name != "aten::_addmm_activation") return false;
+  const TensorView* product = maker.call ? view_of(maker.call->results, id) : nullptr;
+  if (product == nullptr || product->sizes.size() != 2) return false;
+  return std::any_of(analysis.uses(id).begin(), analysis.uses(id).end(), [&](OpPosition use) {
+    const Op& reader = trace.ops[static_cast<std::size_t>(use)];
+    const TensorView* seen = reader.call ? view_of(reader.call->arguments, id) : nullptr;
+    return seen != nullptr && seen->sizes.size() > 2 && seen->sizes.back() == product->sizes.back();
+  });
 }
 
 }  // namespace
@@ -53,6 +79,15 @@ Bytes CheckpointStorage::slice_bytes(StorageId id) const {
 
 Place CheckpointStorage::host_place() const {
   return is_async_ ? Place::host_pinned : Place::host_pageable;
+}
+
+OpPosition CheckpointStorage::held_by_others_until(StorageId id) const {
+  const std::int32_t mover = moved_by(id);
+  OpPosition held = analysis_.held_elsewhere_until(id, mover);
+  if (is_view_of_product(trace_, analysis_, id)) {
+    held = std::max(held, analysis_.segments()[static_cast<std::size_t>(mover)].last_backward);
+  }
+  return held;
 }
 
 bool CheckpointStorage::is_moved(std::size_t segment, StorageId input) const {
@@ -227,9 +262,7 @@ void CheckpointStorage::start_offload(Kept& kept) {
 void CheckpointStorage::drop_drained(Kept& kept) {
   writer_.add(Wait{.queue = Queue::compute, .event = *kept.copied}, Cause::offload);
   kept.is_original_alive = false;
-  const bool is_held_elsewhere =
-      analysis_.held_elsewhere_until(kept.storage, moved_by(kept.storage)) != no_op;
-  if (analysis_.is_static(kept.storage) || is_held_elsewhere) return;
+  if (analysis_.is_static(kept.storage) || held_by_others_until(kept.storage) != no_op) return;
   writer_.free(kept.original, Cause::offload);
 }
 
@@ -240,8 +273,7 @@ void CheckpointStorage::drop_drained(Kept& kept) {
 //   registered:   0     1          2                      3
 //   copy starts:        0          1                      2
 //   released:                      0 (waits for copy 0)   1
-void CheckpointStorage::after_forward(std::size_t segment) {
-  if (!is_async_) return;
+void CheckpointStorage::register_for_offload(std::size_t segment) {
   const auto kept_at = [&](std::size_t n) -> Kept& {
     return kept_[registered_[n].first][registered_[n].second];
   };
@@ -250,6 +282,15 @@ void CheckpointStorage::after_forward(std::size_t segment) {
     const std::size_t newest = registered_.size() - 1;
     if (newest >= 2) drop_drained(kept_at(newest - 2));
     if (newest >= 1) start_offload(kept_at(newest - 1));
+  }
+}
+
+void CheckpointStorage::after_forward(std::size_t segment) {
+  if (is_async_) register_for_offload(segment);
+  const Cause cause = setting_.partition_activations ? Cause::partition : Cause::offload;
+  for (Kept& kept : kept_[segment]) {
+    kept.emptied =
+        writer_.allocate(no_storage, emptied_bytes, Place::device, Term::held_checkpoints, cause);
   }
 }
 
@@ -290,11 +331,11 @@ InstanceId CheckpointStorage::bring_back_async(Kept& kept) {
 }
 
 InstanceId CheckpointStorage::bring_back(Kept& kept) {
-  if (is_async_) return bring_back_async(kept);
-  InstanceId held = kept.held;
+  InstanceId held = is_async_ ? bring_back_async(kept) : kept.held;
   if (writer_.instance(held).place == Place::host_pageable) {
     held = fetch(kept, held, slice_bytes(kept.storage), Queue::compute);
   }
+  writer_.free(kept.emptied, setting_.partition_activations ? Cause::gather : Cause::fetch);
   const bool is_whole = !setting_.partition_activations || setting_.model_parallel_size == 1;
   return is_whole ? held : gather(kept, held);
 }

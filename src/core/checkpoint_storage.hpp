@@ -28,6 +28,8 @@ class CheckpointStorage {
   [[nodiscard]] bool is_moved(std::size_t segment, StorageId input) const;
   // The segment whose checkpoint moves this storage; no_segment: none does.
   [[nodiscard]] std::int32_t moved_by(StorageId id) const { return moved_by_[index(id)]; }
+  // Until when others than its checkpoint hold the bytes of a moved input; no_op: nobody does.
+  [[nodiscard]] OpPosition held_by_others_until(StorageId id) const;
   // Asynchronous offload releases originals itself.
   [[nodiscard]] bool releases_originals() const { return is_async_; }
 
@@ -45,6 +47,7 @@ class CheckpointStorage {
     InstanceId held = unnamed_instance;  // what is held until backward: whole or this rank's slice
     std::vector<InstanceId> peers;       // by rank; this rank's entry stays unnamed
     std::optional<StepId> copied;        // the asynchronous copy to the host
+    InstanceId emptied = unnamed_instance;  // what the caller's tensor holds meanwhile
     bool is_original_alive = true;
   };
 
@@ -55,6 +58,7 @@ class CheckpointStorage {
   void free_unused_pool_buffers();
   void keep_slice(std::size_t segment, std::size_t slot, Kept& kept);
   void keep_on_host(Kept& kept);
+  void register_for_offload(std::size_t segment);
   void start_offload(Kept& kept);
   void drop_drained(Kept& kept);
   [[nodiscard]] InstanceId fetch(const Kept& kept, InstanceId from, Bytes bytes, Queue queue);

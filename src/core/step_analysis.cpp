@@ -199,6 +199,16 @@ OpPosition StepAnalysis::node_begin(std::size_t o) const {
   return static_cast<OpPosition>(o);
 }
 
+OpPosition StepAnalysis::node_return(OpPosition at) const {
+  const auto is_summed_by_engine = [&](const Op& op) {
+    return op.name == "aten::sum" && op.phase == Phase::backward && op.forward_ops.empty();
+  };
+  OpPosition last = at;
+  while (last > 0 && is_summed_by_engine(trace_.ops[static_cast<std::size_t>(last)])) --last;
+  const bool is_known = !trace_.ops[static_cast<std::size_t>(last)].forward_ops.empty();
+  return is_known ? last : at;
+}
+
 void StepAnalysis::find_needs() {
   for (std::size_t o = 0; o < trace_.ops.size(); ++o) {
     const Op& op = trace_.ops[o];

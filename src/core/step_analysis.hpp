@@ -56,6 +56,9 @@ class StepAnalysis {
   [[nodiscard]] OpPosition held_elsewhere_until(StorageId id, std::int32_t segment) const;
   // Positions of all operators that read or write it, ascending.
   [[nodiscard]] const std::vector<OpPosition>& uses(StorageId id) const { return uses_[index(id)]; }
+  // The last operator of the autograd node that an operator belongs to which the node runs itself:
+  // gradients of expanded inputs are summed up by the engine, once the node has returned.
+  [[nodiscard]] OpPosition node_return(OpPosition at) const;
   // Floating values derived from a parameter with a gradient.
   [[nodiscard]] bool requires_grad(StorageId id) const { return requires_grad_[index(id)]; }
 
