@@ -77,6 +77,7 @@ def export(model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any]
     if weightless:
         hollow, hollow_args, hollow_kwargs = _without_values(model, args, kwargs)
         program, functions = _export(hollow, hollow_args, hollow_kwargs, loss, outputs)
+        _join_tied(program, hollow)
     if functions and not verify:
         notes.append(
             f"the model uses {', '.join(sorted(functions))}, whose own backward is not in the file: "
@@ -246,6 +247,31 @@ def _without_values(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
         return mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
     return hollow, pytree.tree_map(emptied, args), pytree.tree_map(emptied, kwargs)
+
+
+def _join_tied(program: torch.export.ExportedProgram, model: nn.Module) -> None:
+    """In a file with values, tied parameters share their bytes. Without values nothing would show it,
+    so the parameter stands there once, under its first name."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    signature = program.graph_signature
+    specs = {spec.target: spec for spec in signature.input_specs if spec.target is not None}
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    for tied in names.values():
+        found = [specs[name] for name in tied if name in specs]
+        used = [spec for spec in found if nodes[spec.arg.name].users]
+        if len(found) < 2 or len(used) > 1:
+            continue
+        kept = (used or found)[0]
+        for spec in found:
+            if spec is not kept:
+                program.graph.erase_node(nodes[spec.arg.name])
+                signature.input_specs.remove(spec)
+        values = [program.state_dict.pop(spec.target) for spec in found]
+        kept.target = tied[0]
+        program.state_dict[kept.target] = values[0]
+    program.graph_module.recompile()
 
 
 def _compare(model: nn.Module, program: torch.export.ExportedProgram, args: tuple[Any, ...],

@@ -11,12 +11,20 @@ from torch import nn
 from conftest import Chain, tokens
 
 
-def targets(path):
-    """The operators in the file, which PyTorch itself does not load where it holds no values."""
+def graph_module(path):
+    """What stands in the file, which PyTorch itself does not load where it holds no values."""
     with zipfile.ZipFile(path) as archive:
         name = next(n for n in archive.namelist() if n.endswith("models/model.json"))
-        program = json.loads(archive.read(name))
-    return [node["target"] for node in program["graph_module"]["graph"]["nodes"]]
+        return json.loads(archive.read(name))["graph_module"]
+
+
+def targets(path):
+    return [node["target"] for node in graph_module(path)["graph"]["nodes"]]
+
+
+def parameters(path):
+    specs = graph_module(path)["signature"]["input_specs"]
+    return [spec["parameter"]["parameter_name"] for spec in specs if "parameter" in spec]
 
 
 def test_the_step_is_exported_in_training_mode_and_the_model_left_as_it_was(tmp_path):
@@ -35,6 +43,25 @@ def test_a_weightless_file_is_small_and_has_the_same_operators(tmp_path):
     assert hollow.weightless and targets(hollow.path) == targets(whole.path)
     size = sum(p.nbytes for p in model.parameters())
     assert (tmp_path / "hollow.pt2").stat().st_size < (tmp_path / "whole.pt2").stat().st_size - size / 2
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(16, 8)
+        self.head = nn.Linear(8, 16, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids):
+        return self.head(self.embedding(ids)).square().mean()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tied_parameters_stay_one_in_a_file_without_values(tmp_path, device):
+    with torch.device(device):
+        model, ids = Tied(), torch.zeros(4, dtype=torch.long)
+    done = tidemark.export(model, (ids,), path=tmp_path / "m.pt2", weightless=True)
+    assert parameters(done.path) == ["embedding.weight"]
 
 
 def test_a_model_on_the_meta_device_is_exported(tmp_path):
