@@ -1,4 +1,4 @@
-// DeepSpeed's own asynchronous offload holds memory by record_stream, so what it reserves depends
+// DeepSpeed's own asynchronous offload holds memory by record_stream, so what it takes depends
 // on how far its copies lag behind. The two ends between which it lies.
 #pragma once
 
@@ -10,10 +10,17 @@
 
 namespace tidemark {
 
-// Reserved peaks of the steady step. What is fetched comes from the copying stream's own segments.
+// Peaks of the steady step. What is fetched comes from the copying stream's own segments. In use is
+// also what nobody holds any more but a copy may still read or write: torch's active bytes.
+struct LagPeaks {
+  Bytes in_use = 0;
+  Bytes reserved = 0;
+  bool operator==(const LagPeaks&) const = default;
+};
+
 struct LaggingCopies {
-  Bytes drained = 0;     // each copy is done when somebody asks
-  Bytes backlogged = 0;  // none is done before the step ends
+  LagPeaks drained;     // each copy is done when somebody asks
+  LagPeaks backlogged;  // none is done before the step ends
   bool operator==(const LaggingCopies&) const = default;
 };
 

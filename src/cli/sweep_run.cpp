@@ -284,15 +284,18 @@ void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) {
 
 // The row's own figures are of copies that the schedule waits for.
 void SweepRunner::note_lagging_copies(const Schedule& schedule, SweepRow& row) const {
-  const auto reserved =
+  const auto lag =
       lagging_copies(request_.trace, schedule, simulate_options(request_.trace, row.setting));
-  if (!reserved) return;
-  const std::string drained = format_bytes(reserved->drained);
-  const std::string backlogged = format_bytes(reserved->backlogged);
-  row.notes.push_back("DeepSpeed's own copies reserve " + drained +
-                      (drained == backlogged ? ", however far they lag behind"
-                                             : " where each is done at once and " + backlogged +
-                                                   " where none is done before the step ends"));
+  if (!lag) return;
+  const auto peaks = [](const LagPeaks& ends) {
+    return format_bytes(ends.in_use) + " (" + std::to_string(ends.in_use) + " B) in use and " +
+           format_bytes(ends.reserved) + " reserved ";
+  };
+  row.notes.push_back("DeepSpeed's own copies: " + peaks(lag->drained) +
+                      (lag->drained == lag->backlogged
+                           ? "however far they lag behind"
+                           : "where each is done at once, " + peaks(lag->backlogged) +
+                                 "where none is done before the step ends"));
 }
 
 void SweepRunner::note_loss(std::size_t i) {

@@ -202,7 +202,10 @@ std::optional<LaggingCopies> lagging_copies(const StepTrace& trace, const Schedu
   const AllocatorLevels drained = Replay(trace, schedule, options, CopyStreams::drained).run();
   const AllocatorLevels lagging = Replay(trace, schedule, options, CopyStreams::backlogged).run();
   if (drained.out_of_memory || lagging.out_of_memory) return std::nullopt;
-  return LaggingCopies{.drained = drained.reserved_peak, .backlogged = lagging.reserved_peak};
+  const auto peaks = [](const AllocatorLevels& levels) {
+    return LagPeaks{.in_use = levels.allocated_peak, .reserved = levels.reserved_peak};
+  };
+  return LaggingCopies{.drained = peaks(drained), .backlogged = peaks(lagging)};
 }
 
 std::optional<Bytes> replay_pinned_pool(const StepTrace& trace, const Schedule& schedule) {

@@ -201,13 +201,14 @@ TEST_CASE("copies that lag keep what they touch reserved to the end of the step"
   CHECK_FALSE(lagging_copies(trace, scheduled(trace, checkpointed(4)), {}).has_value());
 
   const Schedule schedule = scheduled(trace, checkpointed(4, CpuCheckpointing::async));
-  const auto reserved = lagging_copies(trace, schedule, {});
-  REQUIRE(reserved.has_value());
+  const auto lag = lagging_copies(trace, schedule, {});
+  REQUIRE(lag.has_value());
   // x0 and x1 come back, one after the other, into one segment of the copying stream.
-  const Bytes own = *simulate(trace, schedule).figures.reserved_peak_bytes;
-  CHECK(reserved->drained == own + 32 * mebibyte);
+  const StepFigures own = simulate(trace, schedule).figures;
+  CHECK(lag->drained.reserved == *own.reserved_peak_bytes + 32 * mebibyte);
+  CHECK(lag->drained.in_use == *own.allocated_peak_bytes);
   // Lagging, x0 and x1 leave their segments to nobody, and neither does x1 when it has come back.
-  CHECK(reserved->backlogged == reserved->drained + 3 * 32 * mebibyte);
+  CHECK(lag->backlogged.reserved == lag->drained.reserved + 3 * 32 * mebibyte);
 }
 
 TEST_CASE("each direction of a copy has its own bandwidth", "[simulate]") {

@@ -1,7 +1,8 @@
 """Runs inside a process on a phantom GPU: what PyTorch eager allocates under each setting.
 
-Reads a list of jobs from a file, {"model", "settings": [{"name", "framework", "segments", "setting"}]},
-and writes for each setting the highest allocated level of a steady step.
+Reads a model's jobs from a file, {model: [{"framework", "segments", "setting"}, ...]}, and writes
+for each the peaks of a steady step. All jobs have one model-parallel size; with 2 or more this
+process is one of so many ranks, each on a phantom of its own, and writes RESULT.json.RANK.
 
     phantom_judge.py JOBS.json RESULT.json
 """
@@ -9,7 +10,6 @@ and writes for each setting the highest allocated level of a steady step.
 import gc
 import json
 import os
-import socket
 import sys
 import warnings
 
@@ -17,19 +17,41 @@ import torch
 
 import eager_judge_test as judge
 
+MODELS = {
+    **judge.MODELS,
+    # Deep and narrow, with many tokens: what the checkpoints hold is most of the peak.
+    "gpt_held": lambda: judge.gpt(layers=48, width=32, length=1024, batch=16),
+}
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+
+class ModelParallel:
+    """What DeepSpeed asks of Megatron's mpu."""
+
+    def get_model_parallel_rank(self):
+        return torch.distributed.get_rank()
+
+    def get_model_parallel_world_size(self):
+        return torch.distributed.get_world_size()
+
+    def get_model_parallel_group(self):
+        return torch.distributed.group.WORLD
+
+    def get_data_parallel_rank(self):
+        return 0
 
 
 def start_deepspeed():
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0",
-                      WORLD_SIZE="1", LOCAL_RANK="0")
+    """Alone, or as the rank that torchrun made of this process; NCCL is the phantom's."""
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("nccl")
+    else:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", RANK="0", LOCAL_RANK="0",
+                          WORLD_SIZE="1")
+        torch.distributed.init_process_group(
+            "nccl", store=torch.distributed.HashStore(), rank=0, world_size=1)
     import deepspeed
 
-    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    deepspeed.init_distributed(dist_backend="nccl", auto_mpi_discovery=False)
     from deepspeed.runtime.activation_checkpointing import checkpointing
 
     return checkpointing
@@ -55,8 +77,9 @@ class Checkpoints:
             return lambda blocks: judge.Checkpointed(blocks, setting["method"] == "reentrant")
         if self.deepspeed is None:
             self.deepspeed = start_deepspeed()
+        assert torch.distributed.get_world_size() == setting["model_parallel_size"]
         self.deepspeed.configure(
-            None,
+            ModelParallel(),
             partition_activations=setting["partition_activations"],
             contiguous_checkpointing=setting["contiguous_memory_optimization"],
             num_checkpoints=len(job["segments"]),
@@ -104,24 +127,26 @@ def forget_earlier_settings(checkpoints):
     torch.cuda.empty_cache()
 
 
-def allocated_peak(model, inputs):
-    for _ in range(2):
+def peaks(model, inputs):
+    """Of the third step. Each one waits for its end, so copies lag by no more than a step."""
+    for _ in range(3):
         model.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
         step(model, inputs)
-    model.zero_grad(set_to_none=True)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    step(model, inputs)
-    return torch.cuda.max_memory_allocated()
+    return {"allocated": torch.cuda.max_memory_allocated(),
+            "in_use": torch.cuda.memory_stats()["active_bytes.all.peak"],
+            "reserved": torch.cuda.max_memory_reserved()}
 
 
 def main():
     warnings.filterwarnings("ignore")
     jobs = json.load(open(sys.argv[1]))
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     checkpoints = Checkpoints()
     results = {}
     for name, settings in jobs.items():
-        model, inputs, runs = judge.MODELS[name]()
+        model, inputs, runs = MODELS[name]()
         model = model.cuda().train()
         inputs = tuple(t.cuda() for t in inputs)
         results[name] = []
@@ -129,13 +154,15 @@ def main():
             forget_earlier_settings(checkpoints)
             undo = checkpoints.put(runs, job)
             try:
-                results[name].append(allocated_peak(model, inputs))
+                results[name].append(peaks(model, inputs))
             except Exception as error:  # noqa: BLE001 - named in the table
                 results[name].append(f"{type(error).__name__}: {error}"[:300])
             for parent, attribute, original in undo:
                 setattr(parent, attribute, original)
         del model, inputs, runs, undo
-    json.dump(results, open(sys.argv[2], "w"))
+    rank = os.environ.get("RANK", "0")
+    path = sys.argv[2] if os.environ.get("WORLD_SIZE", "1") == "1" else f"{sys.argv[2]}.{rank}"
+    json.dump(results, open(path, "w"))
 
 
 if __name__ == "__main__":
