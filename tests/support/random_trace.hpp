@@ -109,6 +109,8 @@ class RandomTrace {
     if (chance()) op.group = static_cast<std::int32_t>(below(3));
     if (chance()) op.allocations = events(op);
     if (chance()) op.call = call();
+    // Drawn aside: the steps are the same with and without second forms.
+    const auto engine_before = engine_;
     if (op.phase == Phase::forward && chance()) {
       op.no_grad = NoGradForm{.omits = {},
                               .workspace_bytes = static_cast<Bytes>(below(1000)),
@@ -118,6 +120,7 @@ class RandomTrace {
       if (chance()) op.no_grad->allocations = events(op);
       if (chance()) op.no_grad->call = call();
     }
+    engine_ = engine_before;
     trace_.ops.push_back(op);
   }
 
