@@ -48,6 +48,7 @@ class PeakMeter:
 
     def start(self) -> None:
         if self._device.type == "cuda":
+            self._make_library_workspaces()
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = self._requested("current")
@@ -55,6 +56,17 @@ class PeakMeter:
         activities = [torch.profiler.ProfilerActivity.CPU]
         self._profiler = torch.profiler.profile(activities=activities, profile_memory=True)
         self._profiler.__enter__()
+
+    def _make_library_workspaces(self) -> None:
+        """cuBLAS keeps a workspace for each thread and stream. Those of a plain step are static in a
+        promise, so they are to be there; the one that only a recomputation makes, on autograd's
+        thread, belongs to the step, so it is not."""
+        torch._C._cuda_clearCublasWorkspaces()
+        with torch.enable_grad():
+            ones = torch.ones(8, 8, device=self._device)
+            weight = torch.ones(8, 8, device=self._device, requires_grad=True)
+            rows = torch.addmm(ones[0], ones, weight)
+            (rows @ rows).sum().backward()
 
     def _requested(self, which: str) -> int:
         """What tensors asked for, as live bytes count. Blocks may be larger, those of what was there
