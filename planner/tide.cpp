@@ -16,7 +16,7 @@
 
 #include "budget_ladder.hpp"
 #include "strategies.hpp"
-#include "tide/crowded_moments.hpp"
+#include "tide/offload_plans.hpp"
 #include "tide/resident_cut.hpp"
 #include "tide/search.hpp"
 #include "tide/write_schedule.hpp"
@@ -32,6 +32,7 @@ using tide::Search;
 using tide::StepGraph;
 
 constexpr int tide_rungs = 40;
+constexpr int offload_rungs = 20;
 // Every so many rungs the search starts afresh and works harder.
 constexpr int rungs_per_landing = 4;
 constexpr tide::Position most_operators_to_repeat_for_each_use = 4000;
@@ -69,8 +70,9 @@ class Climb {
     if (search_.is_stopped() && at_once) proposal_.schedules.push_back(std::move(*at_once));
     if (best_) add(*best_);
     add_fastest_other(budget);
+    add_offloading();
     if (proposal_.schedules.empty() && smallest_) add(*smallest_);
-    proposal_.truncated = search_.is_stopped();
+    proposal_.truncated = search_.is_stopped() || is_cut_short_;
     return std::move(proposal_);
   }
 
@@ -132,6 +134,13 @@ class Climb {
   void add_fastest_other(Bytes budget) {
     Other* other = fastest_other(budget, request_.limit);
     if (other != nullptr) proposal_.schedules.push_back(std::move(other->schedule));
+  }
+
+  void add_offloading() {
+    if (request_.host_budget_bytes == 0 || search_.is_stopped()) return;
+    tide::OffloadPlans plans(graph_, request_, budget_ladder(trace_, offload_rungs));
+    for (Schedule& schedule : plans.plan()) proposal_.schedules.push_back(std::move(schedule));
+    is_cut_short_ = plans.is_stopped();
   }
 
   // As a plan of ours, if that may be faster than the best so far.
@@ -276,6 +285,7 @@ class Climb {
   std::unique_ptr<Retention> best_;
   std::unique_ptr<Retention> smallest_;
   Proposal proposal_;
+  bool is_cut_short_ = false;
 };
 
 // Block-level plans are other planners' business; the fastest of theirs is the answer.
@@ -294,7 +304,7 @@ class Tide final : public Planner {
  public:
   [[nodiscard]] std::string_view name() const override { return "tide"; }
   [[nodiscard]] std::string_view description() const override {
-    return "single operators, kept or recomputed, by minimum cuts and large-neighbourhood search";
+    return "single operators, kept, recomputed or offloaded, by minimum cuts and local search";
   }
   [[nodiscard]] Granularity granularity() const override { return Granularity::block; }
   [[nodiscard]] Proposal plan(const StepTrace& trace, const PlanRequest& request) const override {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "at.hpp"
 
@@ -16,10 +17,13 @@ constexpr std::int32_t alive_anyway = -2;
 
 }  // namespace
 
-ResidentCut::ResidentCut(const StepGraph& graph, Position moment, Order order)
+ResidentCut::ResidentCut(const StepGraph& graph, Position moment, Order order,
+                         std::vector<Offload> offloads)
     : graph_(graph),
       moment_(moment),
       order_(order),
+      offloads_(std::move(offloads)),
+      is_offloaded_(at(graph.value_count()), 0),
       is_before_(at(graph.end()) + 1, 0),
       is_after_(at(graph.end()) + 1, 0),
       node_of_value_(at(graph.value_count()), no_node),
@@ -29,6 +33,12 @@ ResidentCut::ResidentCut(const StepGraph& graph, Position moment, Order order)
   // overflow.
   const auto total = static_cast<double>(std::max<std::int64_t>(graph.total_nanoseconds(), 1));
   scale_ = std::exp2(std::floor(std::log2(0x1p40 / total)));
+  for (const Offload& offload : offloads_) {
+    if (offload.after >= moment || moment > offload.back) continue;
+    is_offloaded_[at(offload.value)] = 1;
+    const bool is_on_host = offload.freed <= moment && moment < offload.fetched;
+    if (!is_on_host) fixed_bytes_ += graph.value(offload.value).bytes;
+  }
   find_before_and_after(order);
   build();
 }
@@ -63,6 +73,22 @@ void ResidentCut::find_before_and_after(Order order) {
     reaches[at(p)] = 1;
     is_after_[at(p)] = 1;
   }
+}
+
+double ResidentCut::seconds_before() const {
+  std::int64_t sum = 0;
+  for (Position p = 0; p < graph_.end(); ++p) {
+    if (is_before_[at(p)] != 0) sum += graph_.at(p).nanoseconds;
+  }
+  return static_cast<double>(sum) * 1e-9;
+}
+
+double ResidentCut::seconds_after() const {
+  std::int64_t sum = graph_.at(moment_).nanoseconds;
+  for (Position p = 0; p < graph_.end(); ++p) {
+    if (is_after_[at(p)] != 0) sum += graph_.at(p).nanoseconds;
+  }
+  return static_cast<double>(sum) * 1e-9;
 }
 
 bool ResidentCut::may_run_again(Position x) const {
@@ -127,10 +153,10 @@ void ResidentCut::connect_operation(Position x) {
 
 void ResidentCut::build() {
   const Operation& operation = graph_.at(moment_);
-  fixed_bytes_ = graph_.static_bytes() + operation.workspace;
+  fixed_bytes_ += graph_.static_bytes() + operation.workspace;
   for (const auto* values : {&operation.operands, &operation.creates}) {
     for (const ValueId v : *values) {
-      fixed_bytes_ += graph_.value(v).bytes;
+      if (is_offloaded_[at(v)] == 0) fixed_bytes_ += graph_.value(v).bytes;
       node_of_value_[at(v)] = alive_anyway;
     }
   }
@@ -160,13 +186,15 @@ ResidentCut::Answer ResidentCut::solve(double price, double tilt) {
   const auto most = static_cast<double>(graph_.total_nanoseconds()) * scale_ * 2 + 2;
   for (const Residency& residency : residencies_) {
     const Value& value = graph_.value(residency.value);
+    if (is_offloaded_[at(residency.value)] != 0) continue;
     const double age = 1 - static_cast<double>(value.creator) / static_cast<double>(moment_ + 1);
     const double cost = price * static_cast<double>(value.bytes) * (1 + tilt * age);
     cut_.set_capacity(residency.edge, static_cast<std::int64_t>(std::min(cost, most)));
   }
   Answer answer{.value = cut_.solve(source, sink), .resident_bytes = 0};
   for (const Residency& residency : residencies_) {
-    if (is_resident(residency.value)) answer.resident_bytes += graph_.value(residency.value).bytes;
+    const ValueId v = residency.value;
+    if (is_resident(v) && is_offloaded_[at(v)] == 0) answer.resident_bytes += graph_.value(v).bytes;
   }
   return answer;
 }

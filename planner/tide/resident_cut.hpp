@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "min_cut.hpp"
+#include "retention.hpp"
 #include "step_graph.hpp"
 
 namespace tidemark::tide {
@@ -24,11 +25,19 @@ enum class Order : std::uint8_t {
 
 class ResidentCut {
  public:
-  ResidentCut(const StepGraph& graph, Position moment, Order order);
+  // What is offloaded over the moment is there at no price.
+  ResidentCut(const StepGraph& graph, Position moment, Order order,
+              std::vector<Offload> offloads = {});
+
+  [[nodiscard]] const std::vector<Offload>& offloads() const { return offloads_; }
 
   [[nodiscard]] Position moment() const { return moment_; }
   // Static memory, the operator's own operands, results and scratch: alive in any case.
   [[nodiscard]] Bytes fixed_bytes() const { return fixed_bytes_; }
+
+  // Of the operators that run for the first time before the moment's, and after it begins.
+  [[nodiscard]] double seconds_before() const;
+  [[nodiscard]] double seconds_after() const;
 
   struct Answer {
     std::int64_t value = 0;  // in scaled nanoseconds: time of what runs again, and price of bytes
@@ -67,6 +76,8 @@ class ResidentCut {
   const StepGraph& graph_;
   Position moment_;
   Order order_;
+  std::vector<Offload> offloads_;
+  std::vector<char> is_offloaded_;  // by value: over the moment
   std::vector<char> is_before_;
   std::vector<char> is_after_;
   Bytes fixed_bytes_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 namespace tidemark::tide {
 
@@ -14,8 +15,9 @@ auto& item(Vector& vector, Index i) {
 
 }  // namespace
 
-Retention::Retention(const StepGraph& graph)
+Retention::Retention(const StepGraph& graph, std::vector<Offload> offloads)
     : graph_(&graph),
+      offloads_(std::move(offloads)),
       presences_(static_cast<std::size_t>(graph.value_count())),
       repeated_at_(static_cast<std::size_t>(graph.end()) + 1),
       present_at_(repeated_at_.size()),
@@ -42,8 +44,24 @@ Retention::Retention(const StepGraph& graph)
     if (graph.is_static(v)) continue;
     levels_.add(presences_of(v).front().at + 1, presences_of(v).back().at, graph.value(v).bytes);
   }
+  for (const Offload& offload : offloads_) take_to_host(offload);
   for (Position p = 0; p <= graph.end(); ++p) measure(p);
   forget();
+}
+
+void Retention::take_to_host(const Offload& offload) {
+  std::vector<Presence>& all = presences_of(offload.value);
+  const auto next =
+      std::lower_bound(all.begin(), all.end(), offload.back,
+                       [](const Presence& entry, Position q) { return entry.at < q; });
+  (next - 1)->is_held = false;
+  (next - 1)->is_moved = true;
+  if (next->at == offload.back) {
+    next->is_fetched = true;
+  } else {
+    all.insert(next, {.at = offload.back, .is_used = false, .is_held = true, .is_fetched = true});
+  }
+  levels_.add(offload.freed, offload.fetched - 1, -graph_->value(offload.value).bytes);
 }
 
 std::ptrdiff_t Retention::held_into(ValueId v, Position p) const {
@@ -51,8 +69,9 @@ std::ptrdiff_t Retention::held_into(ValueId v, Position p) const {
   auto after = std::lower_bound(all.begin(), all.end(), p,
                                 [](const Presence& entry, Position at) { return entry.at < at; });
   if (after == all.begin()) return -1;
+  const bool is_fetched = after != all.end() && after->at == p && after->is_fetched;
   --after;
-  return after->is_held ? after - all.begin() : -1;
+  return after->is_held || is_fetched ? after - all.begin() : -1;
 }
 
 // ---- changes and their undoing ----------------------------------------------------------------
@@ -235,7 +254,7 @@ void Retention::insert_presence(ValueId v, Position p, bool is_used) {
   }
   save(v);
   bool is_held = (at - 1)->is_held;
-  if (!is_held && holds_repeated_ && at != all.end()) {
+  if (!is_held && holds_repeated_ && at != all.end() && !at->is_fetched) {
     is_held = true;
     add_level(p + 1, at->at, graph_->value(v).bytes);
     mark_dirty(at->at);
@@ -249,6 +268,10 @@ void Retention::remove_presence(ValueId v, Position p) {
   const auto at = std::lower_bound(all.begin(), all.end(), p,
                                    [](const Presence& entry, Position q) { return entry.at < q; });
   save(v);
+  if (at->is_fetched) {
+    at->is_used = false;
+    return;
+  }
   const auto before = at - 1;
   const Bytes bytes = graph_->value(v).bytes;
   if (before->is_held && !at->is_held) {

@@ -23,13 +23,29 @@ struct Presence {
   Position at = 0;
   bool is_used = false;  // else it was only made there, as a further result of what runs again
   bool is_held = false;
+  bool is_moved = false;    // goes to the host from here: never held
+  bool is_fetched = false;  // comes back from the host right before
   bool operator==(const Presence&) const = default;
+};
+
+// A value that lies on the host for a while. Where it is there is fixed: no change of the plan
+// moves it, and what needs it meanwhile makes it again. All positions but the first are meant at
+// their beginning, before anything runs there.
+struct Offload {
+  ValueId value = -1;
+  Position after = 0;    // the copy to the host follows this position's operator, its last use
+  Position freed = 0;    // the copy is done and the device's bytes are free
+  Position fetched = 0;  // the device's bytes are taken again and the copy back begins
+  Position back = 0;     // the copy is done and the value is there
+  bool operator==(const Offload&) const = default;
 };
 
 class Retention {
  public:
-  // Everything held from its creation to its last use.
-  explicit Retention(const StepGraph& graph);
+  // Everything held from its creation to its last use, but for what lies on the host.
+  explicit Retention(const StepGraph& graph, std::vector<Offload> offloads = {});
+
+  [[nodiscard]] const std::vector<Offload>& offloads() const { return offloads_; }
 
   [[nodiscard]] const StepGraph& graph() const { return *graph_; }
   [[nodiscard]] std::int64_t repeated_nanoseconds() const { return repeated_; }
@@ -46,7 +62,7 @@ class Retention {
   [[nodiscard]] const std::vector<Position>& repeated_at(Position p) const {
     return repeated_at_[static_cast<std::size_t>(p)];
   }
-  // The presence at or before which the value is held into position p; -1: it is not.
+  // The presence from which the value is held (or fetched) into position p; -1: it is not there.
   [[nodiscard]] std::ptrdiff_t held_into(ValueId v, Position p) const;
 
   // Positions looked at so far, those of operators that run again included: a measure of effort.
@@ -88,6 +104,7 @@ class Retention {
     Bytes bytes;
   };
 
+  void take_to_host(const Offload& offload);
   [[nodiscard]] bool rebuild(Position p);
   [[nodiscard]] bool find_repeated(Position p);
   [[nodiscard]] bool repeat_for(ValueId v, Position p);
@@ -102,6 +119,7 @@ class Retention {
   std::vector<Presence>& presences_of(ValueId v) { return presences_[static_cast<std::size_t>(v)]; }
 
   const StepGraph* graph_;
+  std::vector<Offload> offloads_;
   std::vector<std::vector<Presence>> presences_;    // by value
   std::vector<std::vector<Position>> repeated_at_;  // by position
   std::vector<std::vector<ValueId>> present_at_;    // by position: entries made for it, ascending

@@ -21,7 +21,8 @@ std::size_t presence_from(const std::vector<Presence>& all, Position p) {
 }
 
 bool is_rebuilt(const std::vector<Presence>& all, std::size_t from) {
-  return from + 1 < all.size() && !all[from].is_held && all[from + 1].is_used;
+  return from + 1 < all.size() && !all[from].is_held && !all[from].is_moved &&
+         all[from + 1].is_used && !all[from + 1].is_fetched;
 }
 
 }  // namespace
@@ -54,12 +55,13 @@ bool Search::is_stopped() {
 // ---- plans to start from ----------------------------------------------------------------------
 
 std::unique_ptr<Retention> Search::from_cut(const ResidentCut& cut, Repeated repeated) const {
-  auto plan = std::make_unique<Retention>(graph_);
+  auto plan = std::make_unique<Retention>(graph_, cut.offloads());
   for (const ValueId v : values_) {
     const std::vector<Presence>& all = plan->presences(v);
     const std::size_t next = presence_from(all, cut.moment());
     const bool is_crossing = next > 0 && next < all.size() && all[next].at != cut.moment();
-    if (!is_crossing || cut.is_resident(v)) continue;
+    const bool may_go = is_crossing && !all[next - 1].is_fetched && !all[next].is_fetched;
+    if (!may_go || cut.is_resident(v)) continue;
     plan->set_held(v, next - 1, next, false);
   }
   if (!plan->settle(repeated == Repeated::held)) return nullptr;
@@ -124,7 +126,7 @@ std::optional<Search::Gap> Search::gap_over(const Retention& plan, ValueId v, Po
   if (graph_.value(v).creator >= p || all.back().at <= p) return std::nullopt;
   const std::size_t next = presence_from(all, p);
   const std::size_t from = all[next].at == p ? next : next - 1;
-  if (!all[from].is_held) return std::nullopt;
+  if (!all[from].is_held || all[from].is_fetched) return std::nullopt;
   return Gap{v, from};
 }
 
