@@ -63,6 +63,7 @@ class Climb {
       return std::move(proposal_);
     }
     const Bytes budget = *request_.budget_bytes;
+    if (add_offloading() && request_.limit == Limit::live) return std::move(proposal_);
     std::optional<Schedule> at_once;
     if (request_.should_stop) at_once = Climb(trace_, request_).plan_at_once(budget);
     note_others();
@@ -70,7 +71,6 @@ class Climb {
     if (search_.is_stopped() && at_once) proposal_.schedules.push_back(std::move(*at_once));
     if (best_) add(*best_);
     add_fastest_other(budget);
-    add_offloading();
     if (proposal_.schedules.empty() && smallest_) add(*smallest_);
     proposal_.truncated = search_.is_stopped() || is_cut_short_;
     return std::move(proposal_);
@@ -136,11 +136,13 @@ class Climb {
     if (other != nullptr) proposal_.schedules.push_back(std::move(other->schedule));
   }
 
-  void add_offloading() {
-    if (request_.host_budget_bytes == 0 || search_.is_stopped()) return;
+  // True: there is nothing faster.
+  bool add_offloading() {
+    if (request_.host_budget_bytes == 0) return false;
     tide::OffloadPlans plans(graph_, request_, budget_ladder(trace_, offload_rungs));
     for (Schedule& schedule : plans.plan()) proposal_.schedules.push_back(std::move(schedule));
     is_cut_short_ = plans.is_stopped();
+    return plans.is_optimal();
   }
 
   // As a plan of ours, if that may be faster than the best so far.

@@ -100,6 +100,8 @@ void OffloadChoice::find_candidates(const Retention& everything) {
         .to_device_seconds = static_cast<double>(bytes) / rates_.to_device,
     };
     if (pause < candidate.to_host_seconds + candidate.to_device_seconds) continue;
+    // What outlives the step, such as gradients, stays where its maker put it.
+    if (all[longest + 1].at == graph_.end()) continue;
     candidate.offload.after = all[longest].at;
     candidate.offload.back = needed_again(everything, v, all[longest].at, all[longest + 1].at);
     auto again = static_cast<double>(graph_.at(graph_.value(v).creator).nanoseconds);

@@ -50,8 +50,15 @@ std::vector<Schedule> OffloadPlans::plan() {
       is_free = is_free || (&choice == &choices.front() && plan->repeated_nanoseconds() == 0);
       if (is_free) break;
     }
-    // With more memory it cannot get faster.
-    if (is_free) break;
+    if (!is_free) continue;
+    // With more memory it cannot get faster, but fewer bytes need to move.
+    is_optimal_ = true;
+    const Bytes budget = *request_.budget_bytes;
+    const Retention fewer(graph_, choices.front().choose(budget, request_.host_budget_bytes));
+    if (request_.limit == Limit::live && fewer.peak() <= budget) {
+      schedules_ = {write_schedule(fewer, request_.runs)};
+    }
+    break;
   }
   return std::move(schedules_);
 }

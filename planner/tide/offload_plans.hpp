@@ -20,6 +20,8 @@ class OffloadPlans {
   // The plans of all rungs within the budget, the fastest one last; with a limit other than live
   // bytes all of them, else none but that one.
   [[nodiscard]] std::vector<Schedule> plan();
+  // Of the last plan(): its fastest takes no longer than the operators do when each runs once.
+  [[nodiscard]] bool is_optimal() const { return is_optimal_; }
   [[nodiscard]] bool is_stopped() { return search_.is_stopped(); }
 
  private:
@@ -33,6 +35,7 @@ class OffloadPlans {
   Search search_;
   std::vector<Schedule> schedules_;
   std::optional<double> fastest_seconds_;
+  bool is_optimal_ = false;
 };
 
 }  // namespace tidemark::tide
