@@ -50,8 +50,12 @@ const phantom::ProcessRecord* own_record() {
 }  // namespace
 
 std::string phantom_libraries() {
+  const std::filesystem::path program =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  // Beside the program, as built, or where pip installs them.
+  const std::filesystem::path installed = program.parent_path() / "lib/tidemark/phantom";
   const std::filesystem::path folder =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "phantom";
+      std::filesystem::exists(installed) ? installed : program / "phantom";
   for (const char* library : library_files) {
     if (std::filesystem::exists(folder / library)) continue;
     throw DeviceError("the phantom GPU's library " + std::string(library) + " is not in " +

@@ -30,6 +30,9 @@ def test_the_wheel_holds_the_tool_and_the_typed_package(wheel):
     assert "tidemark/__init__.py" in names and "tidemark/py.typed" in names
     scripts = [name for name in names if name.endswith(".data/scripts/tidemark")]
     assert len(scripts) == 1
+    phantom = {pathlib.Path(name).name for name in names if "/lib/tidemark/phantom/" in name}
+    assert phantom == {"libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1",
+                       "libnccl.so.2"}
     metadata = zipfile.ZipFile(wheel).read(
         next(name for name in names if name.endswith("METADATA"))).decode()
     assert "Name: tidemark\n" in metadata and "Version: 0." in metadata
@@ -41,4 +44,8 @@ def test_the_installed_tool_and_package_work(wheel, tmp_path):
     tool = tmp_path / "bin" / "tidemark"
     version = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("tidemark ")
+    done = subprocess.run([tool, "phantom", "--gpu", "l4", "--", sys.executable, "-c",
+                           "import torch; print(torch.cuda.get_device_name(0))"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "L4" in done.stdout, done.stdout + done.stderr
     assert next(tmp_path.glob("lib/python*/site-packages/tidemark/_apply.py")).exists()
