@@ -1,5 +1,8 @@
 // Accelerate's configuration file with FSDP, whose checkpoints are the wrapped layers.
+#include <algorithm>
 #include <ostream>
+#include <string>
+#include <vector>
 
 #include "target_setting.hpp"
 #include "targets.hpp"
@@ -14,6 +17,23 @@ std::optional<std::string> accelerate_objection(const Setting& setting) {
                   needs_no_async);
 }
 
+// Whether a checkpointed block draws random numbers; so it may where the step was not kept.
+bool may_draw(const ReportSource& source, const Setting& setting) {
+  if (source.trace() == nullptr) return true;
+  const auto is_inside = [](const std::string& module, const std::string& block) {
+    return module.starts_with(block) &&
+           (module.size() == block.size() || module[block.size()] == '.');
+  };
+  const std::vector<Op>& ops = source.trace()->ops;
+  return std::any_of(ops.begin(), ops.end(), [&](const Op& op) {
+    if (op.phase != Phase::forward || !op.flags.random) return false;
+    return std::any_of(setting.segments.begin(), setting.segments.end(), [&](const auto& segment) {
+      return std::any_of(segment.begin(), segment.end(),
+                         [&](const std::string& block) { return is_inside(op.module, block); });
+    });
+  });
+}
+
 class AccelerateTarget final : public Target {
  public:
   [[nodiscard]] std::string_view name() const override { return "accelerate"; }
@@ -23,6 +43,12 @@ class AccelerateTarget final : public Target {
   void write(const ReportSource& source, std::ostream& out) const override {
     refuse_if(source, name(), accelerate_objection);
     const Setting& setting = chosen_setting(source).setting;
+    if (is_checkpointed(setting) && may_draw(source, setting)) {
+      out << "# Accelerate's FSDP 2 makes blocks again without restoring the generator's state\n"
+             "# (preserve_rng_state=False): dropout in them drops other values than in the "
+             "forward,\n"
+             "# and the gradients are those of neither. Train without dropout.\n";
+    }
     out << "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nfsdp_config:\n"
            "  fsdp_version: 2\n";
     out << "  fsdp_activation_checkpointing: " << (is_checkpointed(setting) ? "true" : "false")

@@ -9,7 +9,7 @@ namespace tidemark {
 namespace {
 
 std::optional<std::string> megatron_deepspeed_objection(const Setting& setting) {
-  return first_of(setting, needs_uniform_groups, needs_reentrant);
+  return first_of(setting, needs_uniform_groups, needs_no_rest, needs_reentrant);
 }
 
 class MegatronDeepSpeedTarget final : public Target {

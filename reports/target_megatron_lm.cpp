@@ -14,8 +14,8 @@ std::optional<std::string> needs_no_pools(const Setting& setting) {
 }
 
 std::optional<std::string> megatron_lm_objection(const Setting& setting) {
-  return first_of(setting, needs_uniform_groups, needs_reentrant, needs_checkpoints_on_device,
-                  needs_no_pools);
+  return first_of(setting, needs_uniform_groups, needs_no_rest, needs_reentrant,
+                  needs_checkpoints_on_device, needs_no_pools);
 }
 
 class MegatronLmTarget final : public Target {

@@ -137,6 +137,17 @@ std::optional<std::string> needs_uniform_groups(const Setting& setting) {
   return "its groups of layers are all of one size";
 }
 
+std::optional<std::string> needs_no_rest(const Setting& setting) {
+  const auto group = uniform_group(setting);
+  const auto is_whole = [&](const std::vector<std::string>& segment) {
+    return static_cast<std::int64_t>(segment.size()) == group;
+  };
+  if (!group || std::all_of(setting.segments.begin(), setting.segments.end(), is_whole)) {
+    return std::nullopt;
+  }
+  return "it needs a number of layers that the group divides, for it does not shorten the last one";
+}
+
 std::optional<std::string> needs_non_reentrant(const Setting& setting) {
   if (!is_checkpointed(setting) || setting.method == Method::non_reentrant) return std::nullopt;
   return "it has PyTorch's non-reentrant checkpointing only (sweep with --method non_reentrant)";

@@ -38,6 +38,8 @@ void refuse_if(const ReportSource& source, std::string_view target, const Object
 // Objections that several targets share.
 [[nodiscard]] std::optional<std::string> needs_single_blocks(const Setting& setting);
 [[nodiscard]] std::optional<std::string> needs_uniform_groups(const Setting& setting);
+// Of Megatron's loops, which take whole groups and ask for layers behind the last one.
+[[nodiscard]] std::optional<std::string> needs_no_rest(const Setting& setting);
 [[nodiscard]] std::optional<std::string> needs_reentrant(const Setting& setting);
 [[nodiscard]] std::optional<std::string> needs_non_reentrant(const Setting& setting);
 [[nodiscard]] std::optional<std::string> needs_whole_checkpoints(const Setting& setting);

@@ -123,6 +123,25 @@ TEST_CASE("what a target cannot express is refused with the nearest row", "[cli]
   CHECK_THAT(chain.written("lightning", partitioned).err, Catch::Contains("does not partition"));
 }
 
+TEST_CASE("a shorter last group is refused where a framework would run beyond the layers",
+          "[cli][export]") {
+  const TemporaryFolder folder;
+  write_step_trace(BlockChain(5).trace(), folder / "step.json.gz");
+  REQUIRE(run({"sweep", folder / "step.json.gz", "--number-checkpoints", "3,5",
+               "--partition-activations", "off", "--cpu-checkpointing", "off",
+               "--contiguous-memory-optimization", "off", "-o", folder / "out"})
+              .code == ExitCode::done);
+  for (const char* target : {"megatron-lm", "megatron-deepspeed"}) {
+    const Outcome refused = run({"export", folder / "out", "--to", target, "--row", "0"});
+    CHECK(refused.code == ExitCode::wrong_usage);
+    CHECK_THAT(refused.err, Catch::Contains("that the group divides"));
+    CHECK(run({"export", folder / "out", "--to", target, "--row", "1"}).code == ExitCode::done);
+  }
+  // DeepSpeed's pipeline shortens it.
+  CHECK(run({"export", folder / "out", "--to", "deepspeed-pipeline", "--row", "0"}).code ==
+        ExitCode::done);
+}
+
 TEST_CASE("storage of checkpoints is written where the target has it", "[cli][export]") {
   const SweptChain chain;
   const std::string all = chain.row(6, Method::reentrant, CpuCheckpointing::blocking, true, true);

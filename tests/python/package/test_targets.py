@@ -1,6 +1,9 @@
 """What `tidemark export` writes, read by the frameworks' own classes; and its effect: the model that
 they configure reaches the row's predicted peak within 1 %."""
 
+import argparse
+import copy
+import dataclasses
 import json
 import subprocess
 
@@ -119,6 +122,39 @@ def test_accelerate(swept, tmp_path, monkeypatch):
     model = fsdp2_apply_ac(accelerator, model)
     assert sum(type(m).__name__ == "CheckpointWrapper" for m in model.modules()) == LAYERS
     assert error_of(model, swept[3], predicted) < 0.01
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_accelerate_draws_other_dropout(request, tmp_path, monkeypatch, dropout):
+    """What the comment in the file says: gradients are not those of the step without checkpointing
+    where blocks have dropout, and are where they have none."""
+    pytest.importorskip("accelerate")
+    from types import SimpleNamespace
+
+    from accelerate.utils.fsdp_utils import fsdp2_apply_ac
+
+    tool = request.config.getoption("--tidemark")
+    model, inputs = Chain(4, dropout=dropout).train(), tokens()
+    tidemark.export(model, inputs, path=tmp_path / "m.pt2", weightless=True)
+    sweep(tool, tmp_path / "m.pt2", tmp_path / "out", "--method", "non_reentrant",
+          "--number-checkpoints", "4")
+    text = subprocess.run([tool, "export", tmp_path / "out", "--to", "accelerate", "--row", "0"],
+                          capture_output=True, text=True, check=True).stdout
+    assert ("preserve_rng_state=False" in text) == (dropout > 0)
+
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(text)
+    plugin = accelerate_plugin(path, monkeypatch)
+    wrapped = fsdp2_apply_ac(SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)),
+                             copy.deepcopy(model))
+
+    def gradients(of):
+        torch.manual_seed(3)
+        of(*inputs).backward()
+        return [parameter.grad for parameter in of.parameters()]
+
+    alike = [torch.equal(a, b) for a, b in zip(gradients(model), gradients(wrapped))]
+    assert all(alike) == (dropout == 0)
 
 
 def test_torchtitan(swept, tmp_path):
@@ -248,6 +284,62 @@ def test_lightning(swept):
     with tidemark.apply(model, document["tidemark_segments"],
                         checkpoint=deepspeed.checkpointing.checkpoint):
         assert error_of(model, swept[3], predicted) < 0.01
+
+
+def megatron_config(flags, layers):
+    """Megatron-LM names its flags as the fields of its configuration, which judges them."""
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for field in dataclasses.fields(TransformerConfig):
+        flag = "--" + field.name.replace("_", "-")
+        if field.name == "distribute_saved_activations":
+            parser.add_argument(flag, action="store_true")
+        elif field.name.startswith("recompute_"):
+            parser.add_argument(flag, type=int if field.name.endswith("layers") else str)
+    given = vars(parser.parse_args(flags.split()))
+    return TransformerConfig(num_layers=layers, hidden_size=32, num_attention_heads=4, **given)
+
+
+def megatron_groups(config, monkeypatch):
+    """Which layers its transformer block makes again together."""
+    from types import SimpleNamespace
+
+    from megatron.core import tensor_parallel
+    from megatron.core.transformer.transformer_block import TransformerBlock
+
+    groups = []
+
+    def checkpoint(function, distribute_saved_activations, *args):
+        groups.append([])
+        return function(*args)
+
+    def layer(number):
+        def forward(hidden_states, context, **others):
+            groups[-1].append(number)
+            return hidden_states, context
+        return forward
+
+    monkeypatch.setattr(tensor_parallel, "checkpoint", checkpoint)
+    layers = [layer(number) for number in range(config.num_layers)]
+    block = SimpleNamespace(config=config, num_layers_per_pipeline_rank=config.num_layers,
+                            _get_layer=layers.__getitem__)
+    TransformerBlock._checkpointed_forward(block, None, None, None, None, None, None, None, False)
+    return groups
+
+
+def test_megatron_lm(swept, monkeypatch):
+    """Megatron's own configuration takes the flags, and its own loop over the layers makes the row's
+    groups of them; where the last one would be shorter it runs beyond the layers."""
+    pytest.importorskip("megatron.core")
+    for checkpoints, size in ((3, 2), (LAYERS, 1)):
+        text, _ = export(swept, "megatron-lm", checkpoints=checkpoints, method="reentrant")
+        config = megatron_config(text, LAYERS)
+        assert (config.recompute_granularity, config.recompute_method) == ("full", "uniform")
+        assert megatron_groups(config, monkeypatch) == [
+            list(range(first, first + size)) for first in range(0, LAYERS, size)]
+        with pytest.raises(IndexError):
+            megatron_groups(megatron_config(text.replace(f" {size}\n", " 4\n"), LAYERS), monkeypatch)
 
 
 @pytest.mark.parametrize("target, words", [
