@@ -55,8 +55,9 @@ std::string first_unanswered(const PhantomRun& run) {
 ExitCode run_phantom(const Arguments& arguments, const Streams& streams) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
   const auto given = parse_options("phantom",
-                                   "Runs a PyTorch program, unchanged, on a GPU that is not there: "
-                                   "tidemark phantom --gpu h200 -- python train.py",
+                                   "Runs a PyTorch program, unchanged, on a GPU that is not there, "
+                                   "and tells its peak.\n"
+                                   "Example: tidemark phantom --gpu h200 -- python train.py",
                                    phantom_options(), {}, {arguments.begin(), end}, streams);
   if (!given) return ExitCode::done;
   const PhantomRequest request = read_request(

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "block_chain.hpp"
@@ -23,7 +24,17 @@ TEST_CASE("help and version print on standard output", "[cli]") {
     const Outcome outcome = run({std::string(command.name), "--help"});
     CHECK(outcome.code == ExitCode::done);
     CHECK_THAT(outcome.out, Catch::Contains("usage: tidemark " + std::string(command.name)));
+    CHECK_THAT(outcome.out, !Catch::Contains(" arg"));
+    std::istringstream lines(outcome.out);
+    for (std::string line; std::getline(lines, line);) {
+      CAPTURE(command.name, line);
+      CHECK(line.size() <= 100);
+    }
   }
+  const std::string help = run({"sweep", "--help"}).out;
+  CHECK_THAT(help, Catch::Contains("      --method METHOD ") && Catch::Contains("[reentrant]"));
+  CHECK_THAT(help, Catch::Contains("  -o, --output OUTPUT "));
+  CHECK_THAT(help, Catch::Contains("      --resume  ") && Catch::Contains("  -h, --help  "));
 }
 
 TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
