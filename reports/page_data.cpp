@@ -70,7 +70,7 @@ double rounded(double value) {
 std::string percent_less(Bytes now, Bytes before) {
   const double change = 100 * (1 - static_cast<double>(now) / static_cast<double>(before));
   std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.0f %% %s", std::abs(change),
+  std::snprintf(text.data(), text.size(), "%.0f\u00a0%% %s", std::abs(change),
                 change >= 0 ? "less" : "more");
   return text.data();
 }
@@ -250,7 +250,7 @@ void PageWriter::write_tiles() {
   }
   if (recommended.knee) add("", "best trade (knee)", recommended.knee->row);
   if (recommended.smallest) add("", "smallest", recommended.smallest->row);
-  if (recommended.plan) add("", "plan, operator by operator", recommended.plan->row);
+  if (recommended.plan) add("", "plan of operators", recommended.plan->row);
 }
 
 void PageWriter::write_views() {
