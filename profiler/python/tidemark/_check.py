@@ -54,7 +54,8 @@ class PeakMeter:
             self._before = self._requested("current")
             return
         activities = [torch.profiler.ProfilerActivity.CPU]
-        self._profiler = torch.profiler.profile(activities=activities, profile_memory=True)
+        self._profiler = torch.profiler.profile(
+            activities=activities, profile_memory=True, acc_events=True)
         self._profiler.__enter__()
 
     def _make_library_workspaces(self) -> None:
