@@ -73,6 +73,7 @@ struct PhantomProcess {
   std::int64_t conditions = 0;
   std::vector<PhantomDevice> devices;  // those it used
   std::vector<PhantomCall> calls;
+  std::optional<std::string> snapshot;  // the file, where one was asked for and left
   bool operator==(const PhantomProcess&) const = default;
 };
 
@@ -83,6 +84,9 @@ struct PhantomRequest {
   // Asynchronous work counts as done only once the program synchronises: memory that waits for it
   // is held as long as a device far behind would hold it.
   bool has_backlog = false;
+  // Where the allocator's history goes, for PyTorch's memory viewer; of several processes each has
+  // its own file, memory.1.pickle beside memory.pickle.
+  std::optional<std::string> snapshot;
 };
 
 struct PhantomRun {

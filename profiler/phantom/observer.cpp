@@ -5,12 +5,17 @@
 #include <ATen/record_function.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/cuda/memory_snapshot.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "machine_interface.hpp"
@@ -133,6 +138,32 @@ void read_last_accounts() {
   }
 }
 
+// So many of the last events are kept: of a step of a large model some hundred thousand.
+constexpr std::size_t most_snapshot_events = 1'000'000;
+
+pid_t observed_process = 0;
+
+// Without stacks: Python is gone when the process ends.
+void begin_snapshot() {
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  observed_process = getpid();
+  allocator::recordHistory(true, nullptr, most_snapshot_events, allocator::RecordContext::NEVER,
+                           false, {});
+}
+
+void leave_snapshot() {
+  if (getpid() != observed_process) return;
+  const std::string path = std::string(std::getenv(records_variable)) + "/" +
+                           std::to_string(observed_process) + ".pickle";
+  try {
+    const std::string content = torch::cuda::_memory_snapshot_pickled();
+    std::ofstream(path, std::ios::binary)
+        .write(content.data(), static_cast<std::streamsize>(content.size()));
+  } catch (const std::exception&) {
+    // The report says that there is none.
+  }
+}
+
 void note_out_of_memory(std::int64_t device_index, std::size_t bytes, std::size_t,
                         std::size_t free_bytes) {
   DeviceRecord& device = device_record(static_cast<c10::DeviceIndex>(device_index));
@@ -157,6 +188,10 @@ extern "C" int tidemark_phantom_observe() {
   allocator::attachAllocatorTraceTracker(tidemark::phantom::follow);
   allocator::attachOutOfMemoryObserver(tidemark::phantom::note_out_of_memory);
   std::atexit(tidemark::phantom::read_last_accounts);
+  if (std::getenv(tidemark::phantom::snapshot_variable) != nullptr) {
+    tidemark::phantom::begin_snapshot();
+    std::atexit(tidemark::phantom::leave_snapshot);
+  }
   // Names cost a little for every operator; they are for the report of `tidemark phantom`.
   if (std::getenv(tidemark::phantom::records_variable) != nullptr) {
     at::addGlobalCallback(

@@ -17,6 +17,8 @@ inline constexpr const char* profile_variable = "TIDEMARK_PHANTOM_PROFILE";  // 
 inline constexpr const char* records_variable = "TIDEMARK_PHANTOM_RECORDS";  // a folder
 inline constexpr const char* devices_variable = "TIDEMARK_PHANTOM_DEVICES";  // how many
 inline constexpr const char* backlog_variable = "TIDEMARK_PHANTOM_BACKLOG";  // 1: see streams.cpp
+// 1: a process leaves its allocator's history as NUMBER.pickle in the folder of records.
+inline constexpr const char* snapshot_variable = "TIDEMARK_PHANTOM_SNAPSHOT";
 // A number of kernels after which the card fails for good, to try what a program does then.
 inline constexpr const char* lost_variable = "TIDEMARK_PHANTOM_LOST_AFTER";
 

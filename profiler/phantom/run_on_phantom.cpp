@@ -77,6 +77,7 @@ void set_environment(const PhantomRequest& request, const Folders& folders) {
   if (request.gpus > 0) {
     setenv(phantom::devices_variable, std::to_string(request.gpus).c_str(), 1);
   }
+  if (request.snapshot) setenv(phantom::snapshot_variable, "1", 1);
   if (request.has_backlog) setenv(phantom::backlog_variable, "1", 1);
 }
 
@@ -191,6 +192,28 @@ std::optional<PhantomProcess> read_record(const std::filesystem::path& path) {
   return process;
 }
 
+// memory.pickle for the first process, memory.1.pickle for the second.
+std::string numbered(const std::string& path, std::size_t number) {
+  if (number == 0) return path;
+  const std::filesystem::path whole = path;
+  return (whole.parent_path() / whole.stem()).string() + "." + std::to_string(number) +
+         whole.extension().string();
+}
+
+void fetch_snapshots(const RecordFolder& folder, const std::string& path,
+                     std::vector<PhantomProcess>& processes) {
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    const std::string left = folder.path() + "/" + std::to_string(processes[i].id) + ".pickle";
+    if (!std::filesystem::exists(left)) continue;
+    const std::string file = numbered(path, i);
+    std::error_code error;
+    std::filesystem::copy_file(left, file, std::filesystem::copy_options::overwrite_existing,
+                               error);
+    if (error) throw DeviceError(file + " cannot be written: " + error.message());
+    processes[i].snapshot = file;
+  }
+}
+
 }  // namespace
 
 PhantomRun run_on_phantom(const PhantomRequest& request) {
@@ -209,6 +232,7 @@ PhantomRun run_on_phantom(const PhantomRequest& request) {
             [](const PhantomProcess& one, const PhantomProcess& other) {
               return std::pair(one.rank, one.id) < std::pair(other.rank, other.id);
             });
+  if (request.snapshot) fetch_snapshots(folder, *request.snapshot, result.processes);
   return result;
 }
 

@@ -22,6 +22,8 @@ po::options_description phantom_options() {
       "gpus", po::value<int>()->default_value(0),
       "cards in the machine; 0: one for each local rank")("report", po::value<std::string>(),
                                                           "write the report as JSON to this file")(
+      "snapshot", po::value<std::string>(),
+      "write the allocator's history to this file, for pytorch.org/memory_viz")(
       "backlog",
       "asynchronous work counts as done only when the program synchronises, as on a device far "
       "behind")("strict", "calls without an exact answer are an error");
@@ -32,7 +34,8 @@ PhantomRequest read_request(const po::variables_map& given, const Arguments& com
   PhantomRequest request{.profile = find_gpu_profile(given["gpu"].as<std::string>()),
                          .command = command,
                          .gpus = given["gpus"].as<int>(),
-                         .has_backlog = given.count("backlog") != 0};
+                         .has_backlog = given.count("backlog") != 0,
+                         .snapshot = option<std::string>(given, "snapshot")};
   if (request.gpus < 0 || request.gpus > 16) {
     throw UsageError("--gpus takes 0 to 16, not " + std::to_string(request.gpus));
   }
@@ -67,6 +70,13 @@ ExitCode run_phantom(const Arguments& arguments, const Streams& streams) {
     write_file(*report, format_phantom_run(request.profile, run));
   } else {
     print_phantom_run(request.profile, run, streams.err);
+  }
+  const bool has_snapshot =
+      std::any_of(run.processes.begin(), run.processes.end(),
+                  [](const PhantomProcess& process) { return process.snapshot.has_value(); });
+  if (request.snapshot && !has_snapshot) {
+    streams.err << "no snapshot was left: only a process that used the GPU and ended by itself "
+                   "leaves one\n";
   }
   const std::string unanswered = first_unanswered(run);
   if (given->count("strict") != 0 && !unanswered.empty() && run.exit_status == 0) {

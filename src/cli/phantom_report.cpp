@@ -120,6 +120,7 @@ void print_process(const PhantomProcess& process, std::ostream& out) {
   if (process.rank) out << ", rank " << *process.rank;
   out << ": " << process.command << '\n';
   for (const PhantomDevice& device : process.devices) print_device(process, device, out);
+  if (process.snapshot) out << "  snapshot        " << *process.snapshot << '\n';
   for (const std::string& remark : remarks(process)) out << "  note: " << remark << '\n';
   for (const PhantomCall& call : process.calls) {
     out << "  " << name_of(call.answer) << ": " << call.name << ", " << times(call.times) << '\n';
@@ -158,6 +159,7 @@ Json json_of(const PhantomProcess& process) {
   for (const PhantomDevice& device : process.devices) {
     json["devices"].push_back(json_of(device, process.is_observed));
   }
+  json["snapshot"] = process.snapshot ? Json(*process.snapshot) : Json();
   json["notes"] = remarks(process);
   json["calls_without_answer"] = Json::array();
   for (const PhantomCall& call : process.calls) {

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -235,8 +236,8 @@ def expect(condition, done, what):
         raise AssertionError(f"{what}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
 
-def check_peaks(phantom, name, **how):
-    done, report = phantom.run(name, **how)
+def check_peaks(phantom, name, options=(), **how):
+    done, report = phantom.run(name, *options, **how)
     expect(done.returncode == 0 and report["exit_status"] == 0, done, f"exit {done.returncode}")
     told = told_peaks(done)
     expect(told and sorted(told) == sorted(reported_peaks(report)), done, f"{told} {report}")
@@ -291,6 +292,26 @@ def check_trainer(phantom):
     done, report = check_peaks(phantom, "gpt2_trainer")
     [process] = report["processes"]
     expect(len(process["notes"]) == 1 and "condition" in process["notes"][0], done, str(report))
+
+
+def check_snapshot(phantom):
+    """Its history adds up to the peak, and PyTorch's own viewer reads it."""
+    from torch.cuda import _memory_viz
+
+    path = phantom.folder / "transformer.pickle"
+    done, report = check_peaks(phantom, "transformer", options=["--snapshot", path])
+    [process] = report["processes"]
+    expect(process["snapshot"] == str(path), done, str(report))
+    with path.open("rb") as file:
+        snapshot = pickle.load(file)
+    level = highest = 0
+    for event in snapshot["device_traces"][0]:
+        block = -(-event["size"] // 512) * 512
+        level += {"alloc": block, "free_completed": -block}.get(event["action"], 0)
+        highest = max(highest, level)
+    expect(highest == process["devices"][0]["allocated_peak_bytes"], done, f"{highest} {report}")
+    expect("alloc" in _memory_viz.trace(snapshot), done, "no trace")
+    expect("snapshot.pickle" in _memory_viz.trace_plot(snapshot), done, "no plot")
 
 
 def check_workers(phantom):
@@ -407,7 +428,7 @@ def main():
 
     checks = {
         "values": lambda: check_peaks(phantom, "values"),
-        "transformer": lambda: check_peaks(phantom, "transformer"),
+        "snapshot": lambda: check_snapshot(phantom),
         "gpt2_trainer": lambda: check_trainer(phantom),
         "accelerate": lambda: check_training(phantom, "accelerate"),
         "Triton": lambda: check_peaks(phantom, "triton"),
