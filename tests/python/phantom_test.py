@@ -140,6 +140,16 @@ out = torch.empty_like(x)
 double[(2,)](x, out, x.numel(), BLOCK=1024)
 tell()
 """,
+    "compiled": """
+model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.Linear(256, 64)).cuda()
+compiled = torch.compile(model)
+optimizer = torch.optim.AdamW(model.parameters())
+for _ in range(2):
+    compiled(torch.randn(32, 64, device="cuda")).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+tell()
+""",
     "workers": """
 data = torch.utils.data.DataLoader(torch.ones(64, 16), batch_size=8, num_workers=2, pin_memory=True)
 layer = torch.nn.Linear(16, 16).cuda()
@@ -432,6 +442,8 @@ def main():
         "gpt2_trainer": lambda: check_trainer(phantom),
         "accelerate": lambda: check_training(phantom, "accelerate"),
         "Triton": lambda: check_peaks(phantom, "triton"),
+        "torch.compile": lambda: check_training(
+            phantom, "compiled", environment={"TORCHINDUCTOR_COMPILE_THREADS": "1"}),
         "workers": lambda: check_workers(phantom),
         "fork": lambda: check_fork(phantom),
         "crash": lambda: check_abrupt_end(
