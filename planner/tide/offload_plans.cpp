@@ -5,7 +5,6 @@
 #include <memory>
 #include <utility>
 
-#include "offload.hpp"
 #include "resident_cut.hpp"
 #include "write_schedule.hpp"
 
@@ -40,11 +39,7 @@ std::vector<Schedule> OffloadPlans::plan() {
     std::vector<std::vector<Offload>> tried;
     for (const OffloadChoice& choice : choices) {
       if (search_.is_stopped()) return std::move(schedules_);
-      std::vector<Offload> offloads = choice.choose(rung, request_.host_budget_bytes);
-      const bool is_new = std::find(tried.begin(), tried.end(), offloads) == tried.end();
-      if (offloads.empty() || !is_new) continue;
-      const std::unique_ptr<Retention> plan = fit(offloads, rung);
-      tried.push_back(std::move(offloads));
+      const std::unique_ptr<Retention> plan = fit(choice, rung, tried);
       if (!plan) continue;
       add(*plan);
       is_free = is_free || (&choice == &choices.front() && plan->repeated_nanoseconds() == 0);
@@ -61,6 +56,22 @@ std::vector<Schedule> OffloadPlans::plan() {
     break;
   }
   return std::move(schedules_);
+}
+
+// As many values on the host as there may be; where the rest cannot be pressed into the rung,
+// fewer, since what lies on the host cannot be made again where that would do better.
+std::unique_ptr<Retention> OffloadPlans::fit(const OffloadChoice& choice, Bytes rung,
+                                             std::vector<std::vector<Offload>>& tried) {
+  for (const double share : {0.0, 0.15, 0.35}) {
+    const auto more = static_cast<Bytes>(share * static_cast<double>(everything_.peak() - rung));
+    std::vector<Offload> offloads = choice.choose(rung + more, request_.host_budget_bytes);
+    const bool is_new = std::find(tried.begin(), tried.end(), offloads) == tried.end();
+    if (offloads.empty() || !is_new || search_.is_stopped()) continue;
+    std::unique_ptr<Retention> plan = fit(offloads, rung);
+    tried.push_back(std::move(offloads));
+    if (plan) return plan;
+  }
+  return nullptr;
 }
 
 // What is made again beside the offloads, for the rung's sake.

@@ -3,10 +3,11 @@
 // behind the operators; what still does not fit is made again, as in plans without offload.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "offload.hpp"
 #include "search.hpp"
 #include "tidemark/planner.hpp"
 
@@ -25,6 +26,8 @@ class OffloadPlans {
   [[nodiscard]] bool is_stopped() { return search_.is_stopped(); }
 
  private:
+  [[nodiscard]] std::unique_ptr<Retention> fit(const OffloadChoice& choice, Bytes rung,
+                                               std::vector<std::vector<Offload>>& tried);
   [[nodiscard]] std::unique_ptr<Retention> fit(const std::vector<Offload>& offloads, Bytes budget);
   void add(const Retention& plan);
 
