@@ -248,7 +248,8 @@ void print_trace(const OrderedJson& json, std::ostream& out) {
     out << "run of " << run.size() << " blocks:\n";
     for (const auto& block : run) {
       out << "  " << block["name"].get<std::string>() << "  operators " << block["first_op"] << "-"
-          << block["last_op"] << ", " << block["inputs"] << " inputs of "
+          << block["last_op"] << ", " << block["inputs"]
+          << (block["inputs"] == 1 ? " input of " : " inputs of ")
           << format_bytes(block["input_bytes"].get<Bytes>()) << '\n';
     }
   }
@@ -256,8 +257,10 @@ void print_trace(const OrderedJson& json, std::ostream& out) {
   out << "peak without checkpointing: " << format_bytes(peak["live_peak_bytes"].get<Bytes>())
       << " (" << peak["live_peak_bytes"] << " B) in " << peak["peak_operator"].get<std::string>()
       << '\n';
-  for (const auto& [term, bytes] : peak["breakdown"].items()) {
-    out << "  " << term << "  " << format_bytes(bytes.get<Bytes>()) << '\n';
+  for (std::size_t t = 0; t < term_count; ++t) {
+    const auto part = peak["breakdown"].find(std::string(key(static_cast<Term>(t))));
+    if (part == peak["breakdown"].end()) continue;
+    out << "  " << title(static_cast<Term>(t)) << "  " << format_bytes(part->get<Bytes>()) << '\n';
   }
   out << "holding the outputs to the end adds "
       << format_bytes(peak["more_when_outputs_are_held"].get<Bytes>()) << '\n';

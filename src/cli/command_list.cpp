@@ -1,6 +1,9 @@
 #include "command_list.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <ostream>
+#include <string>
 
 #include "options.hpp"
 #include "tidemark/export.hpp"
@@ -16,21 +19,14 @@ namespace {
 
 namespace po = boost::program_options;
 
-void list_planners(const Streams& streams) {
-  for (const Planner* planner : planners()) {
-    streams.out << planner->name() << "  " << planner->description() << '\n';
-  }
-}
-
-void list_formats(const Streams& streams) {
-  for (const Exporter* exporter : exporters()) {
-    streams.out << exporter->name() << "  " << exporter->description() << '\n';
-  }
-}
-
-void list_targets(const Streams& streams) {
-  for (const Target* target : targets()) {
-    streams.out << target->name() << "  " << target->description() << '\n';
+// Of a registry: what it is called, and what that is.
+template <typename Entries>
+void list_entries(const Entries& entries, const Streams& streams) {
+  std::size_t widest = 0;
+  for (const auto* entry : entries) widest = std::max(widest, entry->name().size());
+  for (const auto* entry : entries) {
+    streams.out << entry->name() << std::string(widest + 2 - entry->name().size(), ' ')
+                << entry->description() << '\n';
   }
 }
 
@@ -71,13 +67,13 @@ ExitCode run_list(const Arguments& arguments, const Streams& streams) {
   switch (choose("WHAT", (*given)["WHAT"].as<std::string>(),
                  {"planners", "formats", "targets", "rules", "gpus"})) {
     case 0:
-      list_planners(streams);
+      list_entries(planners(), streams);
       break;
     case 1:
-      list_formats(streams);
+      list_entries(exporters(), streams);
       break;
     case 2:
-      list_targets(streams);
+      list_entries(targets(), streams);
       break;
     case 3:
       list_rules(streams);

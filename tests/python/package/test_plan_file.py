@@ -179,3 +179,19 @@ def test_another_model_than_the_recorded_one_is_found_out(chain):
     with tidemark.apply(model, planned.path):
         result = tidemark.check(model, lambda: model(*inputs).backward())
     assert any("other operators" in difference for difference in result.differences)
+
+
+def test_a_sweeps_plan_row_is_its_plan_file(chain, tmp_path):
+    """The row of a plan names no modules; plan.json beside it does."""
+    planned, inputs = chain
+    out = tmp_path / "out"
+    planned._run("sweep", planned.step, "--no-execute", "--budget", planned.budget(0.7), "-o", out)
+    rows = json.loads((out / "sweep.json").read_text())["rows"]
+    assert rows[-1]["planner"] == "tide" and not any(row["planner"] for row in rows[:-1])
+    by_row = tidemark.load_plan(out, row=len(rows) - 1)
+    by_file = tidemark.load_plan(out / "plan.json")
+    assert by_row == by_file and by_row.segments
+    assert not tidemark.load_plan(out).kept, "the recommended row is a setting"
+    model = Chain().train()
+    with tidemark.apply(model, out, row=len(rows) - 1):
+        assert checked(model, lambda: train_step(model, inputs)).ok
