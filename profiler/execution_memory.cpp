@@ -107,6 +107,15 @@ void ExecutionMemory::adopt(InstanceId id, c10::Storage storage) {
   count(id, 1);
 }
 
+void ExecutionMemory::fill(InstanceId id) {
+  const Instance& instance = schedule_.instances[index(id)];
+  const bool is_whole = instance.place == Place::device && instance.storage != no_storage &&
+                        instance.bytes == trace_.storages[index(instance.storage)].bytes;
+  if (!is_whole) return;
+  made_[index(instance.storage)].push_back(id);
+  is_alive_[index(id)] = 1;
+}
+
 void ExecutionMemory::free(InstanceId id) {
   device_[index(id)] = c10::Storage();
   elsewhere_[index(id)].clear();

@@ -58,13 +58,15 @@ class ExecutionMemory {
   void allocate(InstanceId id);
   // What an operator made; an empty storage for storages without bytes.
   void adopt(InstanceId id, c10::Storage storage);
+  // A copy or a gather has filled an allocated instance: it may stand for its storage from now on.
+  void fill(InstanceId id);
   void free(InstanceId id);
   [[nodiscard]] const c10::Storage& storage(InstanceId id) const { return device_[index(id)]; }
   [[nodiscard]] std::uint8_t* data(InstanceId id);
   [[nodiscard]] Place place(InstanceId id) const { return schedule_.instances[index(id)].place; }
 
   // The instance on the device that stands for a storage at the end of the step: the last one that
-  // an operator made, or the static one. unnamed_instance: none is left.
+  // an operator made or a copy filled, or the static one. unnamed_instance: none is left.
   [[nodiscard]] InstanceId final_instance(StorageId id) const;
   [[nodiscard]] Bytes host_bytes() const { return host_bytes_; }
   [[nodiscard]] const std::array<Bytes, term_count>& terms() const { return terms_; }
@@ -77,7 +79,7 @@ class ExecutionMemory {
   const Schedule& schedule_;
   std::vector<c10::Storage> device_;           // by instance
   std::vector<c10::DataPtr> elsewhere_;        // by instance: host and peer
-  std::vector<std::vector<InstanceId>> made_;  // by storage: static and operators' instances
+  std::vector<std::vector<InstanceId>> made_;  // by storage: static, operators' and filled ones
   std::vector<char> is_alive_;
   Bytes host_bytes_ = 0;
   std::array<Bytes, term_count> terms_{};

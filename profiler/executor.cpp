@@ -315,6 +315,7 @@ void StepExecution::perform_copy(const Copy& copy, Run& run) {
                     .bytes = static_cast<std::size_t>(copy.bytes),
                     .to_place = run.memory.place(copy.to),
                     .from_place = run.memory.place(copy.from)});
+  if (copy.bytes == run.schedule.instances[index(copy.to)].bytes) run.memory.fill(copy.to);
 }
 
 void StepExecution::perform_wait(const Wait& wait, Run& run) {
@@ -337,6 +338,7 @@ void StepExecution::perform_gather(const Collective& collective, Run& run) {
     to += bytes;
   }
   run.transfer_bytes += run.schedule.instances[index(collective.output)].bytes;
+  run.memory.fill(collective.output);
 }
 
 KeptBytes StepExecution::kept_bytes(ExecutionMemory& memory) const {

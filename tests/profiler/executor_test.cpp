@@ -295,6 +295,27 @@ TEST_CASE("an offloaded storage leaves the device, counts on the host, and comes
   REQUIRE(*measured.figures.transfer_seconds > 0);
 }
 
+TEST_CASE("what outlives the step may come back from the host at its end") {
+  const RecordedModel recorded = record(multilayer_perceptron());
+  Schedule schedule = plain(recorded.trace);
+  const StorageId gradient = recorded.trace.gradients.front().second.storage;
+  const Bytes bytes = recorded.trace.storages[index(gradient)].bytes;
+  const InstanceId made = *instance_of(recorded.trace, schedule, gradient);
+  Instance copy{.storage = gradient, .number = 1, .bytes = bytes, .place = Place::host_pinned};
+  const InstanceId host = add_instance(schedule, copy);
+  copy.number = 2;
+  copy.place = Place::device;
+  const InstanceId back = add_instance(schedule, copy);
+  const auto move = [&](InstanceId from, InstanceId to, Cause cause) {
+    schedule.steps.push_back({Allocate{to}, cause});
+    schedule.steps.push_back({Copy{.from = from, .to = to, .bytes = bytes}, cause});
+    schedule.steps.push_back({Free{from}, cause});
+  };
+  move(made, host, Cause::offload);
+  move(host, back, Cause::fetch);
+  execute_as_predicted(recorded, schedule);
+}
+
 TEST_CASE("slices that lie with peers count nowhere and are gathered in order") {
   const RecordedModel recorded = record(multilayer_perceptron());
   Schedule schedule = plain(recorded.trace);
