@@ -6,6 +6,7 @@
 
 #include "exhaustive.hpp"
 #include "model_steps.hpp"
+#include "planner_named.hpp"
 #include "random_trace.hpp"
 #include "tide/min_cut.hpp"
 #include "tidemark/planner.hpp"
@@ -25,13 +26,6 @@ std::vector<Bytes> budgets_between(const StepTrace& trace, int count) {
   return budgets;
 }
 
-const Planner& tide_planner() {
-  for (const Planner* planner : planners()) {
-    if (planner->name() == "tide") return *planner;
-  }
-  throw std::out_of_range("tide");
-}
-
 TEST_CASE("bounds hold for every schedule of tiny steps, and tide comes close to the best",
           "[bounds][property]") {
   int optimal = 0;
@@ -48,7 +42,7 @@ TEST_CASE("bounds hold for every schedule of tiny steps, and tide comes close to
       request.budget_bytes = budget;
       const double bound = *lower_bound_seconds(trace, request) * 1e9;
       if (best) CHECK(bound <= static_cast<double>(*best) + 0.5);
-      const PlanOutcome outcome = run_planner(tide_planner(), trace, request);
+      const PlanOutcome outcome = run_planner(test::planner_named("tide"), trace, request);
       const auto* plan = std::get_if<Plan>(&outcome);
       if (plan != nullptr && in_order) {
         const double found = *plan->prediction.figures.step_seconds * 1e9;

@@ -10,6 +10,7 @@
 
 #include "exhaustive_offload.hpp"
 #include "model_steps.hpp"
+#include "planner_named.hpp"
 #include "random_trace.hpp"
 #include "tide/write_schedule.hpp"
 #include "tidemark/planner.hpp"
@@ -24,13 +25,6 @@ using tide::StepGraph;
 
 constexpr Bytes any_bytes = Bytes{1} << 50;
 
-const Planner& tide_planner() {
-  for (const Planner* planner : planners()) {
-    if (planner->name() == "tide") return *planner;
-  }
-  throw std::out_of_range("tide");
-}
-
 StepTrace with_rate(StepTrace trace, double bytes_per_second) {
   trace.device.copy_bytes_per_second = bytes_per_second;
   return trace;
@@ -41,7 +35,7 @@ std::optional<Plan> plan(const StepTrace& trace, Bytes budget, Bytes host_budget
   request.runs = find_blocks(trace);
   request.budget_bytes = budget;
   request.host_budget_bytes = host_budget;
-  PlanOutcome outcome = run_planner(tide_planner(), trace, request);
+  PlanOutcome outcome = run_planner(test::planner_named("tide"), trace, request);
   auto* found = std::get_if<Plan>(&outcome);
   return found == nullptr ? std::nullopt : std::optional(std::move(*found));
 }
