@@ -12,9 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "median.hpp"
 #include "tidemark/allocator.hpp"
 
 namespace {
+
+using tidemark::bench::median;
 
 namespace real = c10::cuda::CUDACachingAllocator;
 
@@ -64,11 +67,6 @@ double seconds_for(const std::vector<Operation>& operations, Allocate allocate, 
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
   for (const Block block : live) free(block);
   return spent.count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 void compare(const std::string& settings, int count, std::size_t most_alive) {

@@ -4,21 +4,14 @@
 //   device_benchmarks MODEL.pt2
 #include <algorithm>
 #include <cstdio>
-#include <variant>
 #include <vector>
 
+#include "median.hpp"
 #include "tidemark/device.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/setting.hpp"
 
-namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-}  // namespace
+using tidemark::bench::median;
 
 int main(int argc, char** argv) {
   if (argc != 2) {
@@ -32,9 +25,8 @@ int main(int argc, char** argv) {
   for (int round = 0; round < 7; ++round) {
     const tidemark::RecordedStep step = device->record(program, {});
     const auto execution = device->prepare(step.trace, &program);
-    auto built = tidemark::build_schedule(step.trace, {}, tidemark::Setting{});
-    const auto measured = execution->execute(std::get<tidemark::BuiltSchedule>(built).schedule,
-                                             {.repeat = 3, .warm_up = 1});
+    const auto measured =
+        execution->execute(tidemark::plain_schedule(step.trace), {.repeat = 3, .warm_up = 1});
     replay_ratios.push_back(*measured.figures.step_seconds / step.eager_seconds);
     recording_ratios.push_back(step.recording_seconds / step.eager_seconds);
   }

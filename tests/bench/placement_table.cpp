@@ -6,17 +6,19 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "median.hpp"
+#include "placement_instance.hpp"
 #include "tidemark/placement.hpp"
 
 namespace {
+
+using tidemark::bench::median;
 
 using tidemark::Lifetime;
 using Clock = std::chrono::steady_clock;
@@ -24,31 +26,14 @@ using Clock = std::chrono::steady_clock;
 constexpr tidemark::Bytes capacity = 1'048'576;
 constexpr int repeats = 3;
 
-std::vector<Lifetime> read_instance(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  std::vector<Lifetime> lifetimes;
-  while (std::getline(file, line)) {
-    std::replace(line.begin(), line.end(), ',', ' ');
-    std::istringstream fields(line);
-    std::string id;
-    Lifetime lifetime;
-    if (fields >> id >> lifetime.begin >> lifetime.end >> lifetime.bytes) {
-      lifetimes.push_back(lifetime);
-    }
-  }
-  if (lifetimes.empty()) throw std::runtime_error(path + " holds no lifetimes");
-  return lifetimes;
-}
-
 double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 double own_seconds(const std::string& path) {
   const auto begin = Clock::now();
-  const std::vector<Lifetime> lifetimes = read_instance(path);
+  const std::vector<Lifetime> lifetimes = tidemark::test::read_placement_instance(path);
+  if (lifetimes.empty()) throw std::runtime_error(path + " holds no lifetimes");
   const tidemark::PlacementAnswer answer = tidemark::place_within(lifetimes, capacity);
   const double seconds = since(begin);
   const bool is_placed = answer.verdict == tidemark::PlacementVerdict::placed &&
@@ -70,11 +55,6 @@ void print(const std::string& name, double own, double other, bool has_other) {
   if (has_other) std::printf(" %8.2f %8.1f", other, other / own);
   std::printf("\n");
   std::fflush(stdout);
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 int run(const std::vector<std::string>& paths, const std::optional<std::string>& command) {

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "median.hpp"
 #include "tidemark/device.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/prediction.hpp"
@@ -20,13 +21,9 @@
 namespace {
 
 using namespace tidemark;
+using bench::median;
 
 constexpr int rounds = 5;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 double seconds_of(Execution& execution, const Schedule& schedule) {
   const ExecuteOptions once{.repeat = 1, .warm_up = 0, .alloc_conf = {}};

@@ -15,18 +15,16 @@
 #include <string>
 #include <vector>
 
+#include "median.hpp"
 #include "tidemark/device.hpp"
 #include "tidemark/io.hpp"
 #include "tidemark/time_model.hpp"
 
 namespace {
 
-using namespace tidemark;
+using tidemark::bench::median;
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+using namespace tidemark;
 
 // Median seconds of one call, over a twentieth of a second of calls.
 double seconds_of(const std::function<void()>& call) {

@@ -4,15 +4,14 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <random>
-#include <sstream>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "block_chain.hpp"
+#include "placement_instance.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/setting.hpp"
 
@@ -142,23 +141,6 @@ TEST_CASE("a schedule's lifetimes load the device as the simulator says", "[plac
   }
 }
 
-std::vector<Lifetime> read_instance(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  std::vector<Lifetime> lifetimes;
-  while (std::getline(file, line)) {
-    std::replace(line.begin(), line.end(), ',', ' ');
-    std::istringstream fields(line);
-    std::string id;
-    Lifetime lifetime;
-    if (fields >> id >> lifetime.begin >> lifetime.end >> lifetime.bytes) {
-      lifetimes.push_back(lifetime);
-    }
-  }
-  return lifetimes;
-}
-
 // The working folder is tests/.
 TEST_CASE("minimalloc's eleven instances fit their capacity", "[placement][minimalloc]") {
   constexpr Bytes capacity = 1'048'576;
@@ -169,7 +151,8 @@ TEST_CASE("minimalloc's eleven instances fit their capacity", "[placement][minim
   }
   for (const char letter : std::string("ABCDEFGHIJK")) {
     CAPTURE(letter);
-    const auto lifetimes = read_instance(folder / (std::string(1, letter) + ".1048576.csv"));
+    const auto lifetimes =
+        test::read_placement_instance(folder / (std::string(1, letter) + ".1048576.csv"));
     REQUIRE(lifetimes.size() > 100);
     const PlacementAnswer answer = place_within(lifetimes, capacity);
     REQUIRE(answer.verdict == PlacementVerdict::placed);

@@ -9,6 +9,7 @@
 #include "block_chain.hpp"
 #include "exhaustive.hpp"
 #include "model_steps.hpp"
+#include "planner_named.hpp"
 #include "random_trace.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/planner.hpp"
@@ -16,14 +17,9 @@
 namespace tidemark {
 namespace {
 
-using test::BlockChain;
+using test::planner_named;
 
-const Planner& named(const std::string& name) {
-  const auto found = std::find_if(planners().begin(), planners().end(),
-                                  [&](const Planner* planner) { return planner->name() == name; });
-  REQUIRE(found != planners().end());
-  return **found;
-}
+using test::BlockChain;
 
 PlanRequest request_for(const StepTrace& trace) {
   PlanRequest request;
@@ -42,7 +38,7 @@ Schedule grouped(const StepTrace& trace, std::int32_t segments) {
 TEST_CASE("recompute-all makes every block a checkpoint", "[planner][baselines]") {
   const BlockChain chain(6);
   const auto schedules =
-      named("recompute-all").plan(chain.trace(), request_for(chain.trace())).schedules;
+      planner_named("recompute-all").plan(chain.trace(), request_for(chain.trace())).schedules;
   REQUIRE(schedules.size() == 1);
   CHECK(schedules.front() == grouped(chain.trace(), 6));
 }
@@ -51,7 +47,7 @@ TEST_CASE("square-root rounds the root of the number of blocks", "[planner][base
   for (const auto& [blocks, segments] : std::map<int, int>{{2, 1}, {6, 2}, {7, 3}, {9, 3}}) {
     const BlockChain chain(blocks);
     const auto schedules =
-        named("square-root").plan(chain.trace(), request_for(chain.trace())).schedules;
+        planner_named("square-root").plan(chain.trace(), request_for(chain.trace())).schedules;
     REQUIRE(schedules.size() == 1);
     CHECK(schedules.front() == grouped(chain.trace(), segments));
   }
@@ -68,7 +64,7 @@ std::map<OpId, int> repeated(const Schedule& schedule) {
 }
 
 std::vector<Schedule> schedules_of(const std::string& name, const StepTrace& trace) {
-  std::vector<Schedule> schedules = named(name).plan(trace, request_for(trace)).schedules;
+  std::vector<Schedule> schedules = planner_named(name).plan(trace, request_for(trace)).schedules;
   for (const Schedule& schedule : schedules) REQUIRE(validate(trace, schedule).empty());
   return schedules;
 }
@@ -153,7 +149,7 @@ TEST_CASE("rotor finds the best persistent schedule of a chain", "[planner][base
   PlanRequest request = request_for(chain.trace());
   const StepFigures plain = simulate(chain.trace(), grouped(chain.trace(), 6)).figures;
   request.budget_bytes = plain.static_bytes + 40 * 7 + 100 + 40 + 100 + 60;
-  const PlanOutcome outcome = run_planner(named("rotor"), chain.trace(), request);
+  const PlanOutcome outcome = run_planner(planner_named("rotor"), chain.trace(), request);
   const auto& plan = std::get<Plan>(outcome);
   // No grouping of blocks beats it.
   for (std::int32_t segments = 1; segments <= 6; ++segments) {
@@ -185,7 +181,7 @@ int check_all_planners(const StepTrace& trace, std::map<std::string, int>& repea
   int planned = 0;
   const Bytes floor = lower_bound_on_peak(trace).bytes;
   const StepFigures plain =
-      simulate(trace, named("keep-all").plan(trace, request).schedules.front()).figures;
+      simulate(trace, planner_named("keep-all").plan(trace, request).schedules.front()).figures;
   for (const Planner* planner : planners()) {
     CAPTURE(planner->name());
     for (const int part : {0, 1, 3}) {
@@ -258,7 +254,7 @@ TEST_CASE("no planner is faster than the best schedule of a tiny step",
 TEST_CASE("baselines of blocks say so where a step has none", "[planner][baselines]") {
   const BlockChain chain(3);
   for (const char* name : {"recompute-all", "square-root", "rotor", "torchtitan"}) {
-    const Proposal proposal = named(name).plan(chain.trace(), {});
+    const Proposal proposal = planner_named(name).plan(chain.trace(), {});
     CHECK(proposal.schedules.empty());
     REQUIRE(proposal.notes.size() == 1);
     CHECK_THAT(proposal.notes.front(), Catch::StartsWith(name));

@@ -7,6 +7,7 @@
 
 #include "allocations.hpp"
 #include "model_steps.hpp"
+#include "planner_named.hpp"
 #include "tidemark/planner.hpp"
 
 namespace tidemark {
@@ -49,7 +50,7 @@ TEST_CASE("a plan's reserved bytes stay within its budget, and a larger one is n
       request.runs = find_blocks(trace);
       request.limit = Limit::reserved;
       request.budget_bytes = static_bytes + own * percent / 100;
-      const Planner& tide = *planners().back();
+      const Planner& tide = test::planner_named("tide");
       const PlanOutcome outcome = run_planner(tide, trace, request);
       const auto* plan = std::get_if<Plan>(&outcome);
       if (plan == nullptr) {

@@ -11,22 +11,17 @@
 
 #include "block_chain.hpp"
 #include "model_steps.hpp"
+#include "planner_named.hpp"
 #include "random_trace.hpp"
 #include "tidemark/planner.hpp"
 
 namespace tidemark {
 namespace {
 
-const Planner& planner_named(std::string_view name) {
-  for (const Planner* planner : planners()) {
-    if (planner->name() == name) return *planner;
-  }
-  throw std::out_of_range(std::string(name));
-}
+using test::planner_named;
 
 StepFigures plain_figures(const StepTrace& trace) {
-  auto built = build_schedule(trace, {}, Setting{});
-  return simulate(trace, std::get<BuiltSchedule>(built).schedule).figures;
+  return simulate(trace, plain_schedule(trace)).figures;
 }
 
 Bytes share(const StepFigures& plain, double part) {

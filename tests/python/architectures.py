@@ -206,24 +206,26 @@ class DoubleConv(nn.Module):
         return self.layers(x)
 
 
+class UNet(nn.Module):
+    def __init__(self, widths):
+        super().__init__()
+        self.down = nn.ModuleList([DoubleConv(a, b) for a, b in zip((3, *widths), widths)])
+        wide = widths[::-1]
+        self.up = nn.ModuleList([DoubleConv(a + b, b) for a, b in zip(wide, wide[1:])])
+        self.head = nn.Conv2d(widths[0], 4, 1)
+
+    def forward(self, x, labels):
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if i > 0 else x)
+            skips.append(x)
+        for block, skip in zip(self.up, reversed(skips[:-1])):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        return F.cross_entropy(self.head(x), labels)
+
+
 def unet():
-    class UNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.down = nn.ModuleList([DoubleConv(3, 8), DoubleConv(8, 16), DoubleConv(16, 32)])
-            self.up = nn.ModuleList([DoubleConv(48, 16), DoubleConv(24, 8)])
-            self.head = nn.Conv2d(8, 4, 1)
-
-        def forward(self, x, labels):
-            skips = []
-            for i, block in enumerate(self.down):
-                x = block(F.max_pool2d(x, 2) if i > 0 else x)
-                skips.append(x)
-            for block, skip in zip(self.up, reversed(skips[:-1])):
-                x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
-            return F.cross_entropy(self.head(x), labels)
-
-    return UNet(), (torch.randn(2, 3, 32, 32), torch.randint(0, 4, (2, 32, 32)))
+    return UNet((8, 16, 32)), (torch.randn(2, 3, 32, 32), torch.randint(0, 4, (2, 32, 32)))
 
 
 class Residual(nn.Module):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from architectures import Classifier, DoubleConv, LanguageModel, hf
+from architectures import Classifier, LanguageModel, UNet, hf
 
 def tokens(batch, length, vocabulary):
     ids = torch.zeros(batch, length, dtype=torch.long)
@@ -51,25 +51,8 @@ def resnet50():
 
     return Classifier(torchvision.models.resnet50(weights=None)), images(64, 224)
 
-class UNet(nn.Module):
-    def __init__(self, widths=(64, 128, 256, 512)):
-        super().__init__()
-        self.down = nn.ModuleList([DoubleConv(a, b) for a, b in zip((3, *widths), widths)])
-        wide = widths[::-1]
-        self.up = nn.ModuleList([DoubleConv(a + b, b) for a, b in zip(wide, wide[1:])])
-        self.head = nn.Conv2d(widths[0], 4, 1)
-
-    def forward(self, x, labels):
-        skips = []
-        for i, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if i > 0 else x)
-            skips.append(x)
-        for block, skip in zip(self.up, reversed(skips[:-1])):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
-        return F.cross_entropy(self.head(x), labels)
-
 def unet():
-    return UNet(), (torch.zeros(8, 3, 256, 256), torch.zeros(8, 256, 256, dtype=torch.long))
+    return UNet((64, 128, 256, 512)), (torch.zeros(8, 3, 256, 256), torch.zeros(8, 256, 256, dtype=torch.long))
 
 MODELS = {"gpt2": gpt2, "llama": llama, "bert": bert, "vit": vit, "resnet50": resnet50, "unet": unet}
 

@@ -19,6 +19,7 @@ import warnings
 import torch
 
 from estimator_models import MODELS, checkpoint_blocks, make
+from judged import judge_each
 
 TOLERANCE = 0.001
 # Models whose blocks are no chain, which is what is looked for without a hint.
@@ -135,16 +136,8 @@ def main():
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    passed = failed = 0
-    for name in MODELS:
-        if arguments.only not in (None, name):
-            continue
-        try:
-            good, bad = judge(name, arguments)
-        except Exception as error:  # noqa: BLE001 - every model is judged
-            good, bad = 0, 1
-            print(f"{name:9} FAILED: {type(error).__name__}: {str(error)[:1500]}", flush=True)
-        passed, failed = passed + good, failed + bad
+    judged = [name for name in MODELS if arguments.only in (None, name)]
+    passed, failed = judge_each(judged, lambda name: judge(name, arguments))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -23,6 +23,7 @@ import torch
 
 import phantom_judge
 from architectures import ARCHITECTURES, export
+from judged import judge_each
 
 TOLERANCE = 0.001
 EXACT = ["gpt2", "llama", "bert", "timm_vit", "timm_resnet", "unet", "bfloat16", "autocast"]
@@ -237,15 +238,9 @@ def main():
         except Exception as error:  # noqa: BLE001 - every architecture is judged
             failed += 1
             print(f"{name:11} FAILED: {type(error).__name__}: {str(error)[:1500]}", flush=True)
-    for name in JUDGED:
-        if arguments.only not in (None, name):
-            continue
-        try:
-            good, bad = judge_eager(name, arguments)
-        except Exception as error:  # noqa: BLE001 - every model is judged
-            good, bad = 0, 1
-            print(f"{name:11} FAILED: {type(error).__name__}: {str(error)[:1500]}", flush=True)
-        passed, failed = passed + good, failed + bad
+    judged = [name for name in JUDGED if arguments.only in (None, name)]
+    good, bad = judge_each(judged, lambda name: judge_eager(name, arguments))
+    passed, failed = passed + good, failed + bad
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -1,26 +1,12 @@
 """Plans whose budget limits what the caching allocator reserves, executed on the phantom by the real
 allocator: every peak is the predicted one to the byte, and none exceeds its budget."""
 
-import argparse
 import json
-import pathlib
-import subprocess
 
-MODELS = pathlib.Path(__file__).parents[1] / "data"
+from executed_plans import MODELS, parse_arguments, plain_figures, record, run, run_to_json
+
 PEAKS = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes"]
 SHARES = [0.8, 0.6, 0.4]
-
-
-def run(command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
-def plain_peaks(tool, step):
-    """Of the schedule that keeps everything; a budget that everything fits."""
-    code, text, error = run([tool, "plan", step, "--budget", "1TiB", "--json"])
-    assert code == 0, error
-    return json.loads(text)["predicted"]
 
 
 def check_plan(tool, step, limit, budget, output):
@@ -38,18 +24,14 @@ def check_plan(tool, step, limit, budget, output):
     assert limited <= budget, (limit, limited, budget)
     if limit != "reserved":
         return plan["predicted"]
-    code, text, error = run([tool, "run", step, "--plan", output, "--json"])
-    assert code == 0, error
-    assert json.loads(text)["measured"][f"{limit}_peak_bytes"] == limited
+    again = run_to_json([tool, "run", step, "--plan", output])
+    assert again["measured"][f"{limit}_peak_bytes"] == limited
     return plan["predicted"]
 
 
 def check_model(tool, model, folder):
-    step = folder / f"{model}.json.gz"
-    code, _, error = run([tool, "record", MODELS / f"{model}.pt2", "--device", "phantom:h200", "-o",
-                          step])
-    assert code == 0, error
-    plain = plain_peaks(tool, step)
+    step = record(tool, model, "phantom:h200", folder)
+    plain = plain_figures(tool, step)
     own = plain["reserved_peak_bytes"] - plain["static_bytes"]
     times = []
     for share in SHARES:
@@ -68,12 +50,8 @@ def check_model(tool, model, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True, type=pathlib.Path)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for model in ("gpt2", "resnet"):
+    arguments = parse_arguments()
+    for model in MODELS:
         check_model(arguments.tidemark, model, arguments.output)
 
 

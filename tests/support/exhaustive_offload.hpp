@@ -50,10 +50,10 @@ class ExhaustiveOffload {
       for (std::size_t o = 0; o < trace_.ops.size(); ++o) run(entry, o);
       for (std::size_t s = 0; s < trace_.storages.size(); ++s) {
         if (is_static_[s]) continue;
-        drop(entry, s);
+        drop(entry, s, &Where::is_on_device);
         offload(entry, s);
         fetch(entry, s);
-        drop_from_host(entry, s);
+        drop(entry, s, &Where::is_on_host);
       }
     }
     return std::nullopt;
@@ -76,6 +76,11 @@ class ExhaustiveOffload {
     double to_device = 0;
     std::vector<double> ends;  // by storage: of its last copy
     bool operator==(const Clocks&) const = default;
+    // The next copy of a queue; it needs what compute has made so far.
+    void copy(std::size_t s, double Clocks::*queue, double duration) {
+      this->*queue = std::max(this->*queue, compute) + duration;
+      ends[s] = this->*queue;
+    }
     [[nodiscard]] bool is_no_later(const Clocks& other) const {
       if (compute > other.compute || to_host > other.to_host || to_device > other.to_device) {
         return false;
@@ -157,15 +162,16 @@ class ExhaustiveOffload {
     return from.state.places[s].is_on_host ? 0 : from.clocks.ends[s];
   }
 
-  void drop(const Entry& from, std::size_t s) {
-    if (!from.state.places[s].is_on_device) return;
+  // One place less, once the last copy is over.
+  void drop(const Entry& from, std::size_t s, bool Where::*place) {
+    if (!(from.state.places[s].*place)) return;
     Entry next = from;
-    next.state.places[s].is_on_device = false;
+    next.state.places[s].*place = false;
     next.clocks.compute = std::max(next.clocks.compute, from.clocks.ends[s]);
     reach(next.state, next.clocks);
   }
 
-  [[nodiscard]] double seconds_for(std::size_t s) const {
+  [[nodiscard]] double duration_of_copy(std::size_t s) const {
     return static_cast<double>(trace_.storages[s].bytes) / rate_;
   }
 
@@ -176,9 +182,7 @@ class ExhaustiveOffload {
     if (level(from.state, &Where::is_on_host) + trace_.storages[s].bytes > host_budget_) return;
     Entry next = from;
     next.state.places[s].is_on_host = true;
-    Clocks& clocks = next.clocks;
-    clocks.to_host = std::max(clocks.to_host, clocks.compute) + seconds_for(s);
-    clocks.ends[s] = clocks.to_host;
+    next.clocks.copy(s, &Clocks::to_host, duration_of_copy(s));
     reach(next.state, next.clocks);
   }
 
@@ -189,17 +193,7 @@ class ExhaustiveOffload {
     if (level(from.state, &Where::is_on_device) + trace_.storages[s].bytes > budget_) return;
     Entry next = from;
     next.state.places[s] = {.is_on_device = true, .is_on_host = false};
-    Clocks& clocks = next.clocks;
-    clocks.to_device = std::max(clocks.to_device, clocks.compute) + seconds_for(s);
-    clocks.ends[s] = clocks.to_device;
-    reach(next.state, next.clocks);
-  }
-
-  void drop_from_host(const Entry& from, std::size_t s) {
-    if (!from.state.places[s].is_on_host) return;
-    Entry next = from;
-    next.state.places[s].is_on_host = false;
-    next.clocks.compute = std::max(next.clocks.compute, from.clocks.ends[s]);
+    next.clocks.copy(s, &Clocks::to_device, duration_of_copy(s));
     reach(next.state, next.clocks);
   }
 
