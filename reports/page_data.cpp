@@ -161,6 +161,17 @@ const SweepRow* PageWriter::plain() const {
   return nullptr;
 }
 
+// Settings were compared by their predicted times; single runs may tell another story.
+std::string predicted_clause(const SweepRow& row, const SweepRow* plain) {
+  const bool is_measured = row.measured && row.measured->figures.step_seconds;
+  if (!is_measured || plain == nullptr || !row.predicted || !plain->predicted) return "";
+  const std::optional<double> own = row.predicted->step_seconds;
+  const std::optional<double> before = plain->predicted->step_seconds;
+  if (!own || !before || *before <= 0) return "";
+  const double change = *own / *before - 1;
+  return " (predicted: " + format_percent(change) + (change < 0 ? " less)" : " more)");
+}
+
 Json PageWriter::headline() const {
   Json text = Json::array();
   const auto say = [&](const std::string& words, bool is_strong = false) {
@@ -191,6 +202,7 @@ Json PageWriter::headline() const {
     say(format_seconds(*time), true);
     const auto before = base == nullptr ? std::nullopt : drawn_seconds(*base);
     if (before && base != &row) say(" instead of " + format_seconds(*before));
+    if (base != &row) say(predicted_clause(row, base));
   }
   say(".");
   return text;

@@ -91,6 +91,12 @@ std::string time_model_clause(const Sweep& sweep) {
          " give";
 }
 
+bool shows_measured_times(const Sweep& sweep) {
+  return std::any_of(sweep.rows.begin(), sweep.rows.end(), [](const SweepRow& row) {
+    return has_figures(row) && row.measured && row.measured->figures.step_seconds;
+  });
+}
+
 std::string setting_of_row(const Sweep& sweep, const Recommendation& recommendation) {
   return for_people(describe(sweep.rows.at(recommendation.row)));
 }
@@ -157,6 +163,10 @@ std::vector<std::string> legend_lines(const Sweep& sweep) {
   if (has_yours) lines.emplace_back("* your configuration");
   if (shows_predicted_times(sweep)) {
     lines.emplace_back("~ predicted, not measured" + time_model_clause(sweep));
+  }
+  if (shows_measured_times(sweep)) {
+    lines.emplace_back(
+        "times are measured; recommendations compare predicted ones, free of single runs' noise");
   }
   return lines;
 }

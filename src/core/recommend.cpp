@@ -81,6 +81,7 @@ class Recommender {
   [[nodiscard]] Recommendation because(std::size_t row, const std::string& beginning) const;
   void choose_smallest();
   void choose_fastest();
+  [[nodiscard]] std::string tie_clause(std::size_t fastest) const;
   void choose_knee();
   void choose_written();
   void choose_plan();
@@ -201,7 +202,17 @@ void Recommender::choose_fastest() {
   }
   std::string beginning = has_times_ ? "Fastest" : "No times are known; the smallest";
   if (sweep_.budget_bytes) beginning += " that fits " + format_bytes(*sweep_.budget_bytes);
-  sweep_.recommended.fastest = because(*best, beginning);
+  sweep_.recommended.fastest = because(*best, beginning + tie_clause(*best));
+}
+
+// Settings that make the same operators again are equally fast, whatever single runs of them take.
+std::string Recommender::tie_clause(std::size_t fastest) const {
+  if (!has_times_) return "";
+  const auto ties = std::count_if(candidates_.begin(), candidates_.end(), [&](std::size_t row) {
+    return fits(row) && time(row) == time(fastest);
+  });
+  if (ties == 1) return "";
+  return ", smallest of " + std::to_string(ties) + " with the same predicted time";
 }
 
 // Between the fastest and the smallest row, both axes scaled to one, the row farthest below the

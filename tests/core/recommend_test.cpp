@@ -131,6 +131,13 @@ TEST_CASE("equal times go to the smaller peak and equal rows to the earlier one"
   recommend(sweep);
   CHECK(row_of(sweep.recommended.fastest) == 1);
   CHECK(row_of(sweep.recommended.smallest) == 4);
+  CHECK_THAT(sweep.recommended.fastest->reason,
+             StartsWith("Fastest, smallest of 3 with the same predicted time (400 B);"));
+  // What does not fit is in no tie.
+  sweep.budget_bytes = 400;
+  recommend(sweep);
+  CHECK_THAT(sweep.recommended.fastest->reason,
+             StartsWith("Fastest that fits 400 B, smallest of 2 with the same predicted time"));
 }
 
 TEST_CASE("times that differ by rounding alone are equal", "[recommend]") {

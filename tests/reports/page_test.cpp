@@ -77,6 +77,21 @@ TEST_CASE("the page's numbers are the sweep's, and text cannot leave its element
   for (const Json& row : page["rows"]) CHECK(row["keys"].size() == row["cells"].size());
 }
 
+TEST_CASE("the headline puts the prediction beside one measured run", "[page]") {
+  const auto last_words = [](const Sweep& sweep) {
+    const Json headline = Json::parse(page_data(SweepOnly(sweep)))["headline"];
+    return headline.at(headline.size() - 2).at(0).get<std::string>();
+  };
+  Sweep sweep = test::sample_sweep();
+  SweepRow& written = sweep.rows.at(sweep.recommended.written->row);
+  sweep.rows.front().predicted->step_seconds = 0.1;
+  written.predicted->step_seconds = 0.131;
+  written.measured->figures.step_seconds = 0.09;
+  CHECK(last_words(sweep) == " (predicted: 31 % more)");
+  written.measured.reset();
+  CHECK(last_words(sweep) == "");
+}
+
 TEST_CASE("a sweep without rows, times or a fitting row still makes a page", "[page]") {
   Sweep nothing;
   CHECK(Json::parse(page_data(SweepOnly(nothing)))["headline"][0][0] == "No setting was tried.");
