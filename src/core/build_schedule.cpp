@@ -4,7 +4,8 @@
 //   recorded     f0 f1 f2 | f3 f4 f5 | head | b5 b4 b3 | b2 b1 b0
 //   scheduled    f0 f1 f2 | f3 f4 f5 | head | f3 f4 f5 b5 b4 b3 | f0 f1 f2 b2 b1 b0
 //
-// Storages die where the recorded step really released them, mapped onto the recomputed instance.
+// Storages die where the recorded step really released them, mapped onto the recomputed instance
+// (lifetimes.hpp).
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "checkpoint_storage.hpp"
+#include "lifetimes.hpp"
 #include "schedule_writer.hpp"
 #include "step_analysis.hpp"
 #include "tidemark/setting.hpp"
@@ -32,13 +34,11 @@ class ScheduleBuilder {
         analysis_(trace, segments),
         writer_(trace),
         storage_(trace, analysis_, setting, writer_),
+        lifetimes_(trace, analysis_, storage_, setting.method, options),
         current_(trace.storages.size(), unnamed_instance),
         recomputed_(trace.storages.size(), unnamed_instance),
         frees_after_(trace.ops.size()),
-        is_held_output_(trace.storages.size(), 0),
-        is_input_(trace.storages.size(), 0),
         is_in_block_(trace.ops.size(), 0),
-        is_kept_(trace.ops.size(), 0),
         segments_(segments.size()),
         built_{.schedule = {}, .segments = std::move(segments), .notes = {}} {
     for (const BlockRun& run : runs) {
@@ -47,13 +47,6 @@ class ScheduleBuilder {
         is_in_block_[o] = 1;
       }
     }
-    for (const SegmentFacts& facts : analysis_.segments()) {
-      for (const StorageId id : facts.inputs) is_input_[index(id)] = 1;
-    }
-    if (options.hold_outputs) {
-      for (const StorageId id : trace.outputs) is_held_output_[index(id)] = 1;
-    }
-    for (const OpId id : options.kept) is_kept_[index(id)] = 1;
     for (std::size_t s = 0; s < trace.storages.size(); ++s) {
       current_[s] = writer_.static_instance(make_id<StorageId>(s));
     }
@@ -87,14 +80,6 @@ class ScheduleBuilder {
 
   [[nodiscard]] std::optional<std::string> invalid_reason() const;
   [[nodiscard]] std::optional<std::string> overwritten_input(const SegmentFacts& facts) const;
-  [[nodiscard]] bool is_reentrant() const { return setting_.method == Method::reentrant; }
-  [[nodiscard]] OpPosition trigger(const SegmentFacts& facts) const;
-  [[nodiscard]] OpPosition hold_end(const SegmentFacts& facts) const;
-  [[nodiscard]] OpPosition recomputed_last(const SegmentFacts& facts) const;
-  [[nodiscard]] bool is_handed_over(StorageId id) const;
-  [[nodiscard]] OpPosition first_death(StorageId id) const;
-  [[nodiscard]] OpPosition forward_death(StorageId id) const;
-  [[nodiscard]] OpPosition recomputed_death(StorageId id, const SegmentFacts& facts) const;
   [[nodiscard]] Term first_term(StorageId id, std::size_t op) const;
   [[nodiscard]] bool runs_without_gradients(std::size_t op) const;
   [[nodiscard]] InstanceId read_instance(StorageId id, std::size_t op) const;
@@ -120,13 +105,11 @@ class ScheduleBuilder {
   StepAnalysis analysis_;
   ScheduleWriter writer_;
   CheckpointStorage storage_;
+  Lifetimes lifetimes_;
   std::vector<InstanceId> current_;                   // by storage: static, or the first run's
   std::vector<InstanceId> recomputed_;                // by storage
   std::vector<std::vector<InstanceId>> frees_after_;  // by recorded operator
-  std::vector<char> is_held_output_;
-  std::vector<char> is_input_;     // of any segment
-  std::vector<char> is_in_block_;  // by operator
-  std::vector<char> is_kept_;      // by operator: not run again, its results stay
+  std::vector<char> is_in_block_;                     // by operator
   std::vector<SegmentState> segments_;
   BuiltSchedule built_;
 };
@@ -162,7 +145,7 @@ std::optional<std::string> ScheduleBuilder::invalid_reason() const {
     const bool has_gradient_input =
         std::any_of(facts.inputs.begin(), facts.inputs.end(),
                     [&](StorageId id) { return analysis_.requires_grad(id); });
-    if (is_reentrant() && !has_gradient_input && facts.first_backward != no_op) {
+    if (lifetimes_.is_reentrant() && !has_gradient_input && facts.first_backward != no_op) {
       return "None of the inputs of the checkpoint " + facts.segment.blocks.front() +
              " have requires_grad=True: gradients of its parameters would be None";
     }
@@ -170,112 +153,7 @@ std::optional<std::string> ScheduleBuilder::invalid_reason() const {
   return std::nullopt;
 }
 
-// ---- when things happen ----------------------------------------------------------------------
-
-// Reentrant: the checkpoint's own node runs first, before any operator of the segment's backward.
-// Non-reentrant: the first saved value that is unpacked.
-OpPosition ScheduleBuilder::trigger(const SegmentFacts& facts) const {
-  return is_reentrant() ? facts.first_backward : facts.first_saved_read;
-}
-
-// How long a segment holds its inputs: until its nodes have let go of what they saved.
-OpPosition ScheduleBuilder::hold_end(const SegmentFacts& facts) const {
-  return is_reentrant() ? facts.last_backward : facts.last_saved_read;
-}
-
-OpPosition ScheduleBuilder::recomputed_last(const SegmentFacts& facts) const {
-  return is_reentrant() ? static_cast<OpPosition>(facts.segment.last) : facts.last_needed;
-}
-
-// Results of kept operators stay until the recomputation comes by, which decides about them.
-bool ScheduleBuilder::is_handed_over(StorageId id) const {
-  const std::int32_t home = analysis_.home(id);
-  return home != no_segment && is_kept_[static_cast<std::size_t>(analysis_.creator(id))] != 0 &&
-         trigger(analysis_.segments()[static_cast<std::size_t>(home)]) != no_op;
-}
-
-OpPosition ScheduleBuilder::first_death(StorageId id) const {
-  if (is_handed_over(id)) return never;
-  if (is_held_output_[index(id)] != 0) return never;
-  const OpPosition recorded = analysis_.recorded_death(id);
-  if (recorded == never) return never;
-  if (analysis_.is_made_in_forward(id)) return forward_death(id);
-  // A gradient that comes into a segment is held by the reentrant node until it returns.
-  OpPosition death = recorded;
-  if (!is_reentrant()) return death;
-  const std::int32_t made_by =
-      analysis_.segment_of(static_cast<std::size_t>(analysis_.creator(id)));
-  for (const OpPosition use : analysis_.uses(id)) {
-    const std::int32_t reader = analysis_.segment_of(static_cast<std::size_t>(use));
-    if (reader == no_segment || reader == made_by) continue;
-    death = std::max(death, analysis_.segments()[static_cast<std::size_t>(reader)].last_backward);
-  }
-  return death;
-}
-
-// The first instance of what forward makes. Outside segments: as recorded, or longer as somebody's
-// checkpoint. Inside: nothing is saved, so it dies at its last use there, or, if others use it, at
-// theirs.
-OpPosition ScheduleBuilder::forward_death(StorageId id) const {
-  const std::int32_t mover = storage_.moved_by(id);
-  if (mover != no_segment) {
-    const OpPosition held = storage_.held_by_others_until(id);
-    if (held == no_op && storage_.releases_originals()) return never;
-    const Segment& segment = analysis_.segments()[static_cast<std::size_t>(mover)].segment;
-    return std::max(held, static_cast<OpPosition>(segment.last));
-  }
-  const std::int32_t home = analysis_.home(id);
-  const OpPosition recorded = analysis_.recorded_death(id);
-  OpPosition death = recorded;
-  if (home != no_segment) {
-    const Segment& segment = analysis_.segments()[static_cast<std::size_t>(home)].segment;
-    const auto last = static_cast<OpPosition>(segment.last);
-    const bool was_held_inside = analysis_.segment_of(static_cast<std::size_t>(recorded)) == home;
-    if (!analysis_.is_output(id)) {
-      if (recorded <= last) return recorded;
-      return std::max(analysis_.creator(id), analysis_.last_use_in(id, no_op, last));
-    }
-    if (was_held_inside) {
-      death = analysis_.creator(id);
-      for (const OpPosition use : analysis_.uses(id)) {
-        if (use <= last || analysis_.segment_of(static_cast<std::size_t>(use)) != home) death = use;
-      }
-    }
-  }
-  if (is_input_[index(id)] == 0) return death;
-  for (const SegmentFacts& facts : analysis_.segments()) {
-    const bool is_its_input =
-        std::find(facts.inputs.begin(), facts.inputs.end(), id) != facts.inputs.end();
-    if (is_its_input && hold_end(facts) != no_op) death = std::max(death, hold_end(facts));
-  }
-  return death;
-}
-
-// The recomputed instance. Needed by backward: as recorded, but not for the sake of others, who
-// hold the first one. Not needed: at its last use in the recomputation.
-OpPosition ScheduleBuilder::recomputed_death(StorageId id, const SegmentFacts& facts) const {
-  if (is_reentrant() && analysis_.is_output(id)) return facts.last_backward;
-  const auto first = static_cast<OpPosition>(facts.segment.first);
-  if (!analysis_.is_needed_again(id)) {
-    return std::max(analysis_.creator(id),
-                    analysis_.last_use_in(id, first, recomputed_last(facts)));
-  }
-  OpPosition last_read = trigger(facts);
-  for (const OpPosition use : analysis_.uses(id)) {
-    const auto op = static_cast<std::size_t>(use);
-    if (use > trigger(facts) && analysis_.segment_of(op) == analysis_.home(id)) {
-      last_read = use;
-    }
-  }
-  const OpPosition recorded = analysis_.recorded_death(id);
-  const bool is_held_by_others =
-      analysis_.is_output(id) &&
-      (recorded == never ||
-       analysis_.segment_of(static_cast<std::size_t>(recorded)) != analysis_.home(id));
-  if (is_held_by_others) return last_read;
-  // PyTorch's form forgets a value when it gives it to a node, which holds it until it returns.
-  return std::max(last_read, is_reentrant() ? recorded : analysis_.node_return(recorded));
-}
+// ---- writing the steps -----------------------------------------------------------------------
 
 Term ScheduleBuilder::first_term(StorageId id, std::size_t op) const {
   const Op& maker = trace_.ops[op];
@@ -284,11 +162,9 @@ Term ScheduleBuilder::first_term(StorageId id, std::size_t op) const {
     return trace_.storages[index(id)].role == Role::gradient ? Term::gradients
                                                              : Term::activation_gradients;
   }
-  if (is_input_[index(id)] != 0) return Term::held_checkpoints;
+  if (lifetimes_.is_input(id)) return Term::held_checkpoints;
   return is_in_block_[op] != 0 ? Term::activations : Term::outside_blocks;
 }
-
-// ---- writing the steps -----------------------------------------------------------------------
 
 void ScheduleBuilder::free_after(OpPosition position, InstanceId id) {
   if (position != never) frees_after_[static_cast<std::size_t>(position)].push_back(id);
@@ -319,11 +195,11 @@ InstanceId ScheduleBuilder::instance_for_rerun(std::size_t segment, StorageId id
 bool ScheduleBuilder::runs_without_gradients(std::size_t o) const {
   const Op& op = trace_.ops[o];
   const std::int32_t segment = analysis_.segment_of(o);
-  if (!is_reentrant() || !op.no_grad || segment == no_segment || is_kept_[o] != 0) return false;
-  if (op.phase != Phase::forward) return false;
+  if (!lifetimes_.is_reentrant() || !op.no_grad || segment == no_segment) return false;
+  if (op.phase != Phase::forward || lifetimes_.is_kept(o)) return false;
   return std::none_of(op.no_grad->omits.begin(), op.no_grad->omits.end(), [&](StorageId id) {
     const std::vector<OpPosition>& uses = analysis_.uses(id);
-    return analysis_.recorded_death(id) == never || is_held_output_[index(id)] != 0 ||
+    return lifetimes_.outlives_step(id) ||
            std::any_of(uses.begin(), uses.end(), [&](OpPosition use) {
              return analysis_.segment_of(static_cast<std::size_t>(use)) != segment;
            });
@@ -346,7 +222,7 @@ void ScheduleBuilder::run_first(std::size_t o) {
         writer_.name(id, trace_.storages[index(id)].bytes, Place::device, first_term(id, o));
     current_[index(id)] = made;
     run.creates.push_back(made);
-    free_after(first_death(id), made);
+    free_after(lifetimes_.first_death(id), made);
   }
   writer_.add(std::move(run), Cause::recorded);
 }
@@ -384,7 +260,7 @@ void ScheduleBuilder::save_state(std::size_t segment) {
 // so it is there from the first operator of a steady step on.
 InstanceId ScheduleBuilder::allocate_recomputation_workspace() {
   const auto multiplies = [&](const SegmentFacts& facts) {
-    if (trigger(facts) == no_op) return false;
+    if (lifetimes_.trigger(facts) == no_op) return false;
     const Op* begin = &trace_.ops[index(facts.segment.first)];
     const Op* end = &trace_.ops[index(facts.segment.last)] + 1;
     return std::any_of(begin, end, [](const Op& op) {
@@ -404,7 +280,7 @@ void ScheduleBuilder::begin_segment(std::size_t o) {
   if (segment == no_segment || trace_.ops[o].phase != Phase::forward) return;
   const auto s = static_cast<std::size_t>(segment);
   const SegmentFacts& facts = analysis_.segments()[s];
-  if (index(facts.segment.first) != o || trigger(facts) == no_op) return;
+  if (index(facts.segment.first) != o || lifetimes_.trigger(facts) == no_op) return;
   SegmentState& state = segments_[s];
   for (const StorageId id : facts.inputs) state.inputs.push_back(current_[index(id)]);
   storage_.before_forward(s, state.inputs);
@@ -420,14 +296,15 @@ void ScheduleBuilder::end_segment(std::size_t o) {
   if (segment == no_segment || trace_.ops[o].phase != Phase::forward) return;
   const auto s = static_cast<std::size_t>(segment);
   const SegmentFacts& facts = analysis_.segments()[s];
-  if (index(facts.segment.last) == o && trigger(facts) != no_op) storage_.after_forward(s);
+  const bool is_its_end = index(facts.segment.last) == o && lifetimes_.trigger(facts) != no_op;
+  if (is_its_end) storage_.after_forward(s);
 }
 
 void ScheduleBuilder::recompute_before(std::size_t o) {
   const std::int32_t segment = analysis_.segment_of(o);
   if (segment == no_segment || trace_.ops[o].phase != Phase::backward) return;
   const auto s = static_cast<std::size_t>(segment);
-  if (trigger(analysis_.segments()[s]) == static_cast<OpPosition>(o)) {
+  if (lifetimes_.trigger(analysis_.segments()[s]) == static_cast<OpPosition>(o)) {
     recompute(s, static_cast<OpPosition>(o));
   }
 }
@@ -440,17 +317,17 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
   state.is_recomputed = true;
   for (std::size_t i = 0; i < facts.inputs.size(); ++i) {
     const StorageId input = facts.inputs[i];
-    // An original that others hold dies when they let go of it.
     if (!storage_.is_moved(segment, input)) continue;
+    // An original that others hold dies when they let go of it.
     const bool is_theirs =
         state.inputs[i] == originals[i] && storage_.held_by_others_until(input) != no_op;
     const bool is_ours = !is_theirs && state.inputs[i] != writer_.static_instance(input);
-    if (is_ours) free_after(hold_end(facts), state.inputs[i]);
+    if (is_ours) free_after(lifetimes_.hold_end(facts), state.inputs[i]);
   }
-  for (const auto& [storage, copy] : state.restored) free_after(hold_end(facts), copy);
+  for (const auto& [storage, copy] : state.restored) free_after(lifetimes_.hold_end(facts), copy);
 
   const auto first = index(facts.segment.first);
-  const OpPosition last = recomputed_last(facts);
+  const OpPosition last = lifetimes_.recomputed_last(facts);
   if (last != no_op) {
     // The generator's present state, kept while the segment draws again from its own.
     InstanceId present = unnamed_instance;
@@ -460,7 +337,7 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
     }
     std::vector<std::vector<InstanceId>> local_frees(static_cast<std::size_t>(last) - first + 1);
     for (std::size_t o = first; o <= static_cast<std::size_t>(last); ++o) {
-      if (is_kept_[o] != 0) {
+      if (lifetimes_.is_kept(o)) {
         hand_over(segment, o, at, local_frees);
       } else {
         run_again(segment, o, at, local_frees);
@@ -472,8 +349,8 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
   let_go_of_unreached(segment, last);
   // The reentrant node keeps its state as a plain attribute, so it lives as long as the graph: to
   // the end of the step. The other form lets go with its last saved value.
-  if (state.generator_state != unnamed_instance && !is_reentrant()) {
-    free_after(hold_end(facts), state.generator_state);
+  if (state.generator_state != unnamed_instance && !lifetimes_.is_reentrant()) {
+    free_after(lifetimes_.hold_end(facts), state.generator_state);
   }
 }
 
@@ -490,7 +367,7 @@ void ScheduleBuilder::run_again(std::size_t segment, std::size_t o, OpPosition a
         writer_.name(id, trace_.storages[index(id)].bytes, Place::device, Term::recomputed_segment);
     recomputed_[index(id)] = made;
     run.creates.push_back(made);
-    const OpPosition death = recomputed_death(id, facts);
+    const OpPosition death = lifetimes_.recomputed_death(id, facts);
     if (death >= at) {
       free_after(death, made);
     } else {
@@ -507,9 +384,9 @@ void ScheduleBuilder::hand_over(std::size_t segment, std::size_t o, OpPosition a
   for (const StorageId id : trace_.ops[o].creates) {
     const InstanceId made = current_[index(id)];
     recomputed_[index(id)] = made;
-    if (is_held_output_[index(id)] != 0 || analysis_.recorded_death(id) == never) continue;
-    const OpPosition again = recomputed_death(id, facts);
-    const OpPosition death = std::max(again, forward_death(id));
+    if (lifetimes_.outlives_step(id)) continue;
+    const OpPosition again = lifetimes_.recomputed_death(id, facts);
+    const OpPosition death = std::max(again, lifetimes_.forward_death(id));
     if (death >= at) {
       free_after(death, made);
     } else {
@@ -524,12 +401,12 @@ void ScheduleBuilder::let_go_of_unreached(std::size_t segment, OpPosition last) 
   const auto begin =
       static_cast<std::size_t>(std::max(last + 1, static_cast<OpPosition>(facts.segment.first)));
   for (std::size_t o = begin; o <= index(facts.segment.last); ++o) {
-    if (is_kept_[o] == 0) continue;
+    if (!lifetimes_.is_kept(o)) continue;
     for (const StorageId id : trace_.ops[o].creates) {
       const InstanceId made = current_[index(id)];
       recomputed_[index(id)] = made;
-      if (is_held_output_[index(id)] != 0 || analysis_.recorded_death(id) == never) continue;
-      free_after(std::max(hold_end(facts), forward_death(id)), made);
+      if (lifetimes_.outlives_step(id)) continue;
+      free_after(std::max(lifetimes_.hold_end(facts), lifetimes_.forward_death(id)), made);
     }
   }
 }
