@@ -23,6 +23,7 @@ struct HostRates {
   double to_device = 0;
 };
 
+// Of the faster kind of host memory, whichever a planner takes: the bound is every schedule's.
 // Absent: the trace does not say how fast copies are.
 std::optional<HostRates> host_rates(const StepTrace& trace) {
   if (const auto& rates = trace.device.transfer_rates) {
