@@ -2,20 +2,34 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
-#include <utility>
 
 namespace tidemark {
+
+namespace {
+
+// How far the GPU's clock, as CUPTI translates it, may be off the host's.
+constexpr std::int64_t clock_error_ns = 1'000'000;
+
+}  // namespace
 
 template <typename Record>
 void ActivityTimes::add_interval(const CUpti_Activity& record, Kind kind) {
   const auto& activity = reinterpret_cast<const Record&>(record);  // NOLINT: as CUPTI defines it
-  // Without a time the activity did not complete before the flush.
-  if (activity.end == 0 || activity.end < activity.start) return;
   intervals_.push_back({.correlation = activity.correlationId,
                         .kind = kind,
                         .begin = static_cast<std::int64_t>(activity.start),
                         .end = static_cast<std::int64_t>(activity.end)});
+}
+
+void ActivityTimes::set_window(std::int64_t begin, std::int64_t end) {
+  window_begin_ = begin - clock_error_ns;
+  window_end_ = end + clock_error_ns;
+}
+
+// Without an end the activity did not complete before the flush, or CUPTI could not time it.
+bool ActivityTimes::is_possible(const Interval& interval) const {
+  return interval.end > 0 && interval.begin <= interval.end && interval.begin >= window_begin_ &&
+         interval.end <= window_end_;
 }
 
 // Newer records only append fields, so these structures read them too.
@@ -54,6 +68,10 @@ ActivitySummary ActivityTimes::summary(std::size_t steps) const {
   summary.synchronization = synchronization_;
   summary.dropped = dropped_;
   for (const Interval& interval : intervals_) {
+    if (!is_possible(interval)) {
+      ++summary.untimed;
+      continue;
+    }
     const auto found = external_ids_.find(interval.correlation);
     const std::uint64_t external = found == external_ids_.end() ? 0 : found->second;
     if (external == 0 || external > steps) {
@@ -81,6 +99,7 @@ void ActivityTimes::sum_up_overlaps(ActivitySummary& summary) const {
   };
   std::vector<Edge> edges;
   for (const Interval& interval : intervals_) {
+    if (!is_possible(interval)) continue;
     edges.push_back({interval.begin, 1, interval.kind});
     edges.push_back({interval.end, -1, interval.kind});
   }

@@ -4,6 +4,7 @@
 #include <cupti.h>
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -32,6 +33,7 @@ struct ActivitySummary {
   Nanoseconds synchronization{0};  // the host waited
   std::int64_t unjoined = 0;       // records of no step
   std::int64_t dropped = 0;        // records that CUPTI lost
+  std::int64_t untimed = 0;        // records without a time, or with an impossible one
   bool operator==(const ActivitySummary&) const = default;
 };
 
@@ -40,6 +42,9 @@ class ActivityTimes {
  public:
   void add(const CUpti_Activity& record);
   void add_dropped(std::int64_t records) { dropped_ += records; }
+  // What CUPTI's clock said before the first and after the last launch. Right after it starts to
+  // record, CUPTI may give times that lie long before.
+  void set_window(std::int64_t begin, std::int64_t end);
   // External ids are positions of steps plus 1; 0 is no step.
   [[nodiscard]] ActivitySummary summary(std::size_t steps) const;
 
@@ -53,9 +58,12 @@ class ActivityTimes {
   };
   template <typename Record>
   void add_interval(const CUpti_Activity& record, Kind kind);
+  [[nodiscard]] bool is_possible(const Interval& interval) const;
   void sum_up_overlaps(ActivitySummary& summary) const;
 
   std::vector<Interval> intervals_;
+  std::int64_t window_begin_ = std::numeric_limits<std::int64_t>::min();
+  std::int64_t window_end_ = std::numeric_limits<std::int64_t>::max();
   std::unordered_map<std::uint32_t, std::uint64_t> external_ids_;  // by correlation
   Nanoseconds synchronization_{0};
   std::int64_t dropped_ = 0;

@@ -1,6 +1,7 @@
 #include "backend_cuda.hpp"
 
 #include <ATen/Context.h>
+#include <ATen/Functions.h>
 #include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
@@ -96,6 +97,29 @@ const void* make_blas_workspace() {
     if (std::get<0>(key) == static_cast<void*>(handle)) return data.get();
   }
   return nullptr;
+}
+
+// In some containers and virtual machines CUPTI starts and gives no records, or no times. The
+// memory is the driver's own: the caching allocator's state is not ours to change.
+bool records_a_kernel(CuptiSession& session, c10::Device device) {
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, sizeof(float)) != cudaSuccess) {
+    cudaGetLastError();
+    return true;  // not to be told while the memory is full
+  }
+  const at::Tensor one = at::from_blob(memory, {1}, at::TensorOptions(at::kFloat).device(device));
+  bool is_recorded = false;
+  // CUPTI's first records may have no usable times.
+  for (int attempt = 0; attempt < 3 && !is_recorded; ++attempt) {
+    session.start();
+    session.push(1);
+    one.fill_(1);
+    session.pop();
+    C10_CUDA_CHECK(cudaDeviceSynchronize());
+    is_recorded = session.stop(1).steps.front().kernels > 0;
+  }
+  cudaFree(memory);
+  return is_recorded;
 }
 
 }  // namespace
@@ -246,8 +270,16 @@ std::unique_ptr<StepTimer> CudaBackend::make_timer(std::size_t steps) {
 
 // Opened once: a second registration would take the first one's records.
 CuptiSession* CudaBackend::cupti() {
-  if (!has_tried_cupti_) cupti_ = CuptiSession::open(no_cupti_reason_);
+  if (has_tried_cupti_) return cupti_;
   has_tried_cupti_ = true;
+  CuptiSession* session = CuptiSession::open(no_cupti_reason_);
+  if (session == nullptr) return nullptr;
+  if (records_a_kernel(*session, device())) {
+    cupti_ = session;
+  } else {
+    session->rest();
+    no_cupti_reason_ = "CUPTI starts here and then records no kernel";
+  }
   return cupti_;
 }
 

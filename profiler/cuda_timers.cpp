@@ -33,6 +33,10 @@ std::vector<std::string> notes_on(const ActivitySummary& summary) {
     notes.push_back("CUPTI lost " + std::to_string(summary.dropped) +
                     " records, so kernel times are too low");
   }
+  if (summary.untimed > 0) {
+    notes.push_back("CUPTI gave " + std::to_string(summary.untimed) +
+                    " records without a usable time, so kernel times are too low");
+  }
   return notes;
 }
 
@@ -40,15 +44,28 @@ class CuptiTimer final : public StepTimer {
  public:
   CuptiTimer(CuptiSession& session, std::size_t steps) : session_(session) {
     works_.reserve(steps);
-    session_.start();
-    begin_ = Clock::now();
+  }
+  CuptiTimer(const CuptiTimer&) = delete;
+  CuptiTimer& operator=(const CuptiTimer&) = delete;
+  // A step that failed must not have the next execution's launches.
+  ~CuptiTimer() override {
+    if (is_in_step_) session_.pop();
   }
 
   void begin(StepWork work) override {
+    if (works_.empty()) {
+      session_.start();
+      begin_ = Clock::now();
+    }
     works_.push_back(work);
     session_.push(works_.size());
+    is_in_step_ = true;
   }
-  void end(StepWork) override { session_.pop(); }
+
+  void end(StepWork) override {
+    session_.pop();
+    is_in_step_ = false;
+  }
 
   [[nodiscard]] StepTimes finish() override {
     StepTimes times;
@@ -71,18 +88,20 @@ class CuptiTimer final : public StepTimer {
  private:
   CuptiSession& session_;
   std::vector<StepWork> works_;
+  bool is_in_step_ = false;
   Clock::time_point begin_;
 };
 
 class EventTimer final : public StepTimer {
  public:
   EventTimer(const TimedCopies& copies, std::string reason, std::size_t steps)
-      : copies_(copies), reason_(std::move(reason)), begin_(Clock::now()) {
+      : copies_(copies), reason_(std::move(reason)) {
     works_.reserve(steps);
     events_.reserve(steps + 1);
   }
 
   void begin(StepWork work) override {
+    if (works_.empty()) begin_ = Clock::now();
     works_.push_back(work);
     mark();
   }

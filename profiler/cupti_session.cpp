@@ -40,10 +40,60 @@ struct CuptiSession::Library {
   decltype(&cuptiActivityGetNumDroppedRecords) dropped_records = nullptr;
   decltype(&cuptiActivityPushExternalCorrelationId) push = nullptr;
   decltype(&cuptiActivityPopExternalCorrelationId) pop = nullptr;
+  decltype(&cuptiGetTimestamp) timestamp = nullptr;
+  decltype(&cuptiGetResultString) result_string = nullptr;
   std::mutex mutex;
   ActivityTimes times;
 
   static Library* collecting;
+
+  [[nodiscard]] bool find_functions(void* file) {
+    bool is_complete = true;
+    const auto find = [&](auto& function, const char* name) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(file, name));
+      is_complete = is_complete && function != nullptr;
+    };
+    find(register_callbacks, "cuptiActivityRegisterCallbacks");
+    find(enable, "cuptiActivityEnable");
+    find(disable, "cuptiActivityDisable");
+    find(flush_all, "cuptiActivityFlushAll");
+    find(next_record, "cuptiActivityGetNextRecord");
+    find(dropped_records, "cuptiActivityGetNumDroppedRecords");
+    find(push, "cuptiActivityPushExternalCorrelationId");
+    find(pop, "cuptiActivityPopExternalCorrelationId");
+    find(timestamp, "cuptiGetTimestamp");
+    find(result_string, "cuptiGetResultString");
+    return is_complete;
+  }
+
+  // "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES (35)".
+  [[nodiscard]] std::string name_of(CUptiResult result) const {
+    const char* name = nullptr;
+    const bool is_known = result_string(result, &name) == CUPTI_SUCCESS && name != nullptr;
+    return (is_known ? std::string(name) : std::string("result")) + " (" + std::to_string(result) +
+           ")";
+  }
+
+  // All kinds or none of them.
+  [[nodiscard]] CUptiResult enable_all() {
+    for (const CUpti_ActivityKind kind : recorded_kinds) {
+      const CUptiResult result = enable(kind);
+      if (result == CUPTI_SUCCESS) continue;
+      disable_all();
+      return result;
+    }
+    return CUPTI_SUCCESS;
+  }
+
+  void disable_all() {
+    for (const CUpti_ActivityKind kind : recorded_kinds) disable(kind);
+  }
+
+  [[nodiscard]] std::uint64_t now() const {
+    std::uint64_t time = 0;
+    timestamp(&time);
+    return time;
+  }
 
   static void CUPTIAPI give_buffer(std::uint8_t** buffer, std::size_t* size, std::size_t* records) {
     *size = buffer_bytes;
@@ -60,12 +110,14 @@ struct CuptiSession::Library {
 
   void read(CUcontext context, std::uint32_t stream, std::uint8_t* buffer,
             std::size_t valid_bytes) {
-    const std::scoped_lock lock(mutex);
-    CUpti_Activity* record = nullptr;
-    while (next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) times.add(*record);
+    // Asked before the lock is taken: CUPTI has locks of its own.
     std::size_t dropped = 0;
-    if (dropped_records(context, stream, &dropped) == CUPTI_SUCCESS) {
-      times.add_dropped(static_cast<std::int64_t>(dropped));
+    if (dropped_records(context, stream, &dropped) != CUPTI_SUCCESS) dropped = 0;
+    const std::scoped_lock lock(mutex);
+    times.add_dropped(static_cast<std::int64_t>(dropped));
+    CUpti_Activity* record = nullptr;
+    while (valid_bytes > 0 && next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) {
+      times.add(*record);
     }
   }
 };
@@ -76,7 +128,7 @@ CuptiSession::CuptiSession(std::unique_ptr<Library> library) : library_(std::mov
 
 CuptiSession::~CuptiSession() = default;
 
-CuptiSession* CuptiSession::open(std::string& reason) {
+CuptiSession* CuptiSession::open(std::string& reason, const char* file) {
   // Another tool that holds CUPTI would lose its records to this one, or the other way round.
   for (const char* variable : {"CUDA_INJECTION64_PATH", "KINETO_USE_DAEMON"}) {
     if (std::getenv(variable) == nullptr) continue;
@@ -84,56 +136,39 @@ CuptiSession* CuptiSession::open(std::string& reason) {
     return nullptr;
   }
   // Never closed: CUPTI keeps threads of its own.
-  void* file = dlopen("libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
-  if (file == nullptr) {
-    reason = "libcupti.so.13 is not there";
+  void* opened = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+  if (opened == nullptr) {
+    reason = std::string(file) + " is not there";
     return nullptr;
   }
   auto library = std::make_unique<Library>();
-  bool is_complete = true;
-  const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(file, name));
-    is_complete = is_complete && function != nullptr;
-  };
-  find(library->register_callbacks, "cuptiActivityRegisterCallbacks");
-  find(library->enable, "cuptiActivityEnable");
-  find(library->disable, "cuptiActivityDisable");
-  find(library->flush_all, "cuptiActivityFlushAll");
-  find(library->next_record, "cuptiActivityGetNextRecord");
-  find(library->dropped_records, "cuptiActivityGetNumDroppedRecords");
-  find(library->push, "cuptiActivityPushExternalCorrelationId");
-  find(library->pop, "cuptiActivityPopExternalCorrelationId");
-  if (!is_complete) {
-    reason = "libcupti.so.13 lacks what is needed of it";
+  if (!library->find_functions(opened)) {
+    reason = std::string(file) + " lacks what is needed of it";
     return nullptr;
   }
   Library::collecting = library.get();
   CUptiResult result = library->register_callbacks(&Library::give_buffer, &Library::take_buffer);
-  if (result == CUPTI_SUCCESS) result = library->enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+  if (result == CUPTI_SUCCESS) result = library->enable_all();
   if (result != CUPTI_SUCCESS) {
+    reason = "CUPTI gives no records here, " + library->name_of(result);
     Library::collecting = nullptr;
-    reason = "CUPTI gives no records here (result " + std::to_string(result) + ")";
     return nullptr;
   }
-  library->disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
-  // Lives as long as the process, as its callbacks may come at any time.
-  static std::unique_ptr<CuptiSession> session;
-  session.reset(new CuptiSession(std::move(library)));
-  return session.get();
+  library->disable_all();
+  return new CuptiSession(std::move(library));
 }
 
 void CuptiSession::start() {
-  {
-    const std::scoped_lock lock(library_->mutex);
-    library_->times = ActivityTimes();
+  if (is_recording_) {
+    library_->flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
+  } else if (const CUptiResult result = library_->enable_all(); result != CUPTI_SUCCESS) {
+    throw DeviceError("CUPTI records no more: cuptiActivityEnable gives " +
+                      library_->name_of(result));
   }
-  for (const CUpti_ActivityKind kind : recorded_kinds) {
-    const CUptiResult result = library_->enable(kind);
-    if (result != CUPTI_SUCCESS) {
-      throw DeviceError("CUPTI refuses to record (cuptiActivityEnable gives " +
-                        std::to_string(result) + ")");
-    }
-  }
+  is_recording_ = true;
+  started_at_ = library_->now();
+  const std::scoped_lock lock(library_->mutex);
+  library_->times = ActivityTimes();
 }
 
 void CuptiSession::push(std::uint64_t number) {
@@ -146,10 +181,17 @@ void CuptiSession::pop() {
 }
 
 ActivitySummary CuptiSession::stop(std::size_t steps) {
-  for (const CUpti_ActivityKind kind : recorded_kinds) library_->disable(kind);
   library_->flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
+  const std::uint64_t now = library_->now();
   const std::scoped_lock lock(library_->mutex);
+  library_->times.set_window(static_cast<std::int64_t>(started_at_),
+                             static_cast<std::int64_t>(now));
   return library_->times.summary(steps);
+}
+
+void CuptiSession::rest() {
+  library_->disable_all();
+  is_recording_ = false;
 }
 
 }  // namespace tidemark

@@ -229,6 +229,7 @@ KeptBytes StepExecution::run_once(const Schedule& schedule, Run& run) {
   const at::AutoDispatchBelowAutograd below_autograd;
   statics_.restore();
   at::manual_seed(static_cast<std::uint64_t>(trace_.provenance.seed));
+  backend_.synchronize();  // what was uploaded belongs to no step's time
   for (run.step = 0; run.step < schedule.steps.size(); ++run.step) {
     const Step& step = schedule.steps[run.step];
     const StepWork work = step_work(step);

@@ -115,6 +115,7 @@ TEST_CASE("what belongs to no step, or did not finish, is not counted as a step'
   add(times, belongs(4, 1));
   const ActivitySummary summary = times.summary(1);
   CHECK(summary.unjoined == 2);
+  CHECK(summary.untimed == 2);
   CHECK(summary.steps[0] == StepActivity{});
   CHECK(summary.kernel == Nanoseconds(20));
   CHECK(summary.idle == Nanoseconds(10));
