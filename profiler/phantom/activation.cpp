@@ -21,8 +21,9 @@ namespace {
 
 // Named without their folder, which may hold a space; the loader finds them by library path.
 constexpr const char* preloaded = "libtidemark_phantom.so:libnccl.so.2";
-constexpr std::array<const char*, 4> library_files{
-    "libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1", "libnccl.so.2"};
+constexpr std::array<const char*, 5> library_files{
+    "libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1", "libnccl.so.2",
+    "libnvidia-ml.so.1"};
 
 void prepend(const char* variable, const std::string& value) {
   const char* present = std::getenv(variable);

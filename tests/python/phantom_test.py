@@ -3,6 +3,7 @@
     phantom_test.py --tidemark build/release/tidemark --output FOLDER
 """
 
+import _ctypes
 import argparse
 import json
 import os
@@ -254,12 +255,21 @@ def check_peaks(phantom, name, options=(), **how):
     return done, report
 
 
-def check_out_of_memory(phantom):
-    done, report = check_peaks(phantom, "out_of_memory")
+def check_out_of_memory(phantom, environment=None):
+    done, report = check_peaks(phantom, "out_of_memory", environment=environment)
     refused = report["processes"][0]["devices"][0]["out_of_memory"]
     expect(refused and refused["requested_bytes"] == 1 << 34, done, str(report))
     # 8 blocks of 16 GiB fit on a card of 139.8 GiB.
     expect(refused["allocated_bytes"] == 8 << 34, done, str(refused))
+
+
+def check_beside_driver(phantom):
+    """Memory runs out as elsewhere on a machine whose driver has a management library of its own."""
+    driver = phantom.folder / "driver"
+    driver.mkdir(exist_ok=True)
+    # Any library does: PyTorch would look for functions in it and find none.
+    shutil.copy(_ctypes.__file__, driver / "libnvidia-ml.so.1")
+    check_out_of_memory(phantom, {"LD_LIBRARY_PATH": str(driver)})
 
 
 def check_refusal(phantom):
@@ -453,6 +463,7 @@ def main():
         "lost card": lambda: check_lost_card(phantom),
         "strict tool": lambda: check_strict_tool(phantom),
         "out of memory": lambda: check_out_of_memory(phantom),
+        "beside a driver": lambda: check_beside_driver(phantom),
         "refusal": lambda: check_refusal(phantom),
         "sudden end": lambda: check_abrupt_end(
             phantom, "sudden_end", 7, (1 << 30) + (1 << 20), "exit status 7"),
