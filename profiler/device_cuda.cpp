@@ -18,17 +18,6 @@
 
 namespace tidemark {
 
-namespace {
-
-constexpr Bytes room_to_record = Bytes{1} << 40;
-
-}  // namespace
-
-GpuProfile with_room_to_record(GpuProfile profile) {
-  profile.total_memory = std::max(profile.total_memory, room_to_record);
-  return profile;
-}
-
 // The numbers that a step keeps on the host come from the counting allocator.
 CudaDevice::CudaDevice(c10::DeviceIndex index) : backend_(index, /*computes=*/true) {
   CountingAllocator::install();

@@ -9,10 +9,6 @@
 
 namespace tidemark {
 
-// The plain step is recorded first, and it may not fit where a checkpointed one does. So a phantom
-// has more memory than its card, and executions are held to what the card has.
-[[nodiscard]] GpuProfile with_room_to_record(GpuProfile profile);
-
 class CudaDevice final : public Device {
  public:
   // The GPU of this number.

@@ -9,6 +9,4 @@ std::unique_ptr<Device> make_device(const std::string& name, std::int32_t) {
                     "; saved traces can still be simulated and planned");
 }
 
-std::vector<std::string> device_names() { return {}; }
-
 }  // namespace tidemark

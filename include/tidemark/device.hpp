@@ -107,6 +107,5 @@ class Device {
 // `threads` of the CPU's kernels; 0 leaves the machine's own number.
 [[nodiscard]] std::unique_ptr<Device> make_device(const std::string& name,
                                                   std::int32_t threads = 0);
-[[nodiscard]] std::vector<std::string> device_names();
 
 }  // namespace tidemark

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "beside_program.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 
@@ -21,6 +22,7 @@ namespace {
 
 // Named without their folder, which may hold a space; the loader finds them by library path.
 constexpr const char* preloaded = "libtidemark_phantom.so:libnccl.so.2";
+constexpr Bytes room_to_record = Bytes{1} << 40;
 constexpr std::array<const char*, 5> library_files{
     "libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1", "libnccl.so.2",
     "libnvidia-ml.so.1"};
@@ -51,12 +53,7 @@ const phantom::ProcessRecord* own_record() {
 }  // namespace
 
 std::string phantom_libraries() {
-  const std::filesystem::path program =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  // Beside the program, as built, or where pip installs them.
-  const std::filesystem::path installed = program.parent_path() / "lib/tidemark/phantom";
-  const std::filesystem::path folder =
-      std::filesystem::exists(installed) ? installed : program / "phantom";
+  const std::filesystem::path folder = beside_program("phantom");
   for (const char* library : library_files) {
     if (std::filesystem::exists(folder / library)) continue;
     throw DeviceError("the phantom GPU's library " + std::string(library) + " is not in " +
@@ -70,6 +67,11 @@ void set_phantom_environment(const GpuProfile& profile, const std::string& libra
   setenv(phantom::profile_variable, format_gpu_profile(profile).c_str(), 1);
   prepend("LD_PRELOAD", preloaded);
   prepend("LD_LIBRARY_PATH", libraries);
+}
+
+GpuProfile with_room_to_record(GpuProfile profile) {
+  profile.total_memory = std::max(profile.total_memory, room_to_record);
+  return profile;
 }
 
 void enter_phantom(const GpuProfile& profile) {

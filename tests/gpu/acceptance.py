@@ -1,9 +1,9 @@
 """The acceptance on a machine with a GPU: predicted against measured, the card against its phantom.
 
-Needs a built tidemark (with the folder phantom beside it) and nothing else: the models are the shipped
-.pt2 files, which carry no values. Where torch lies elsewhere than at build time, LD_LIBRARY_PATH names its
-folders. Takes under 8 minutes; every command is cut off when the time is up, and what was found so far is
-written all the same.
+Needs a built tidemark, with libtidemark_torch.so and the folder phantom beside it, and nothing else: the
+models are the shipped .pt2 files, which carry no values. Where torch lies elsewhere than at build time,
+LD_LIBRARY_PATH names its folders. Takes under 8 minutes; every command is cut off when the time is up, and
+what was found so far is written all the same.
 
     acceptance.py --tidemark build/release/tidemark --phantom h200 --output acceptance.json
                   [--device cuda:0] [--models tests/data/gpt2.pt2 ...] [--minutes 8]

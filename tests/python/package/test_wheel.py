@@ -30,9 +30,10 @@ def test_the_wheel_holds_the_tool_and_the_typed_package(wheel):
     assert "tidemark/__init__.py" in names and "tidemark/py.typed" in names
     scripts = [name for name in names if name.endswith(".data/scripts/tidemark")]
     assert len(scripts) == 1
+    assert any(name.endswith("/lib/tidemark/libtidemark_torch.so") for name in names)
     phantom = {pathlib.Path(name).name for name in names if "/lib/tidemark/phantom/" in name}
     assert phantom == {"libtidemark_phantom.so", "libtidemark_phantom_observer.so", "libcuda.so.1",
-                       "libnccl.so.2"}
+                       "libnccl.so.2", "libnvidia-ml.so.1"}
     metadata = zipfile.ZipFile(wheel).read(
         next(name for name in names if name.endswith("METADATA"))).decode()
     assert "Name: tidemark\n" in metadata and "Version: 0." in metadata
