@@ -46,13 +46,14 @@ PlanOutcome run_planner(const Planner& planner, const StepTrace& trace,
   std::optional<BoundPeak> smallest;
   for (Schedule& schedule : proposal.schedules) {
     judge(planner, trace, schedule);
-    Prediction prediction = simulate(trace, schedule);
+    Prediction prediction = simulate(trace, schedule, request.simulation);
     const StepFigures& figures = prediction.figures;
     const Bytes peak = limited_peak(figures, request.limit);
     if (!smallest || peak < smallest->bytes) {
       smallest = BoundPeak{.bytes = peak, .op = figures.peak_op};
     }
-    const bool fits = (!request.budget_bytes || peak <= *request.budget_bytes) &&
+    const bool fits = !prediction.out_of_memory &&
+                      (!request.budget_bytes || peak <= *request.budget_bytes) &&
                       figures.host_peak_bytes <= request.host_budget_bytes;
     if (!fits ||
         (best && order(best->prediction, request.limit) <= order(prediction, request.limit))) {

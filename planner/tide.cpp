@@ -110,7 +110,7 @@ class Climb {
       if (planner == &tide_planner()) continue;
       for (Schedule& schedule : planner->plan(trace_, any_budget).schedules) {
         if (search_.is_stopped()) return;
-        StepFigures figures = simulate(trace_, schedule).figures;
+        StepFigures figures = simulate(trace_, schedule, request_.simulation).figures;
         others_.push_back({.schedule = std::move(schedule), .figures = std::move(figures)});
       }
     }

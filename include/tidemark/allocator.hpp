@@ -91,7 +91,7 @@ class CachingAllocator {
 
   // nullopt: out of memory, after everything cached was given back as torch does.
   [[nodiscard]] std::optional<BlockId> allocate(Bytes requested, std::int32_t stream = 0);
-  void free(BlockId block);
+  void free(BlockId id);
   void empty_cache();
   void reset_peaks();
 

@@ -80,6 +80,7 @@ struct PlanFile {
   std::string planner;
   std::optional<Bytes> budget_bytes;
   Limit limit = Limit::live;
+  std::string alloc_conf;  // the caching allocator's settings, as PYTORCH_ALLOC_CONF has them
   bool truncated = false;
   StepFigures predicted;
   // Static memory and one arena in which everything the plan makes has a fixed offset.

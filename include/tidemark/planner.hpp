@@ -30,6 +30,7 @@ struct PlanRequest {
   std::optional<Bytes> budget_bytes;  // absolute, as every peak; absent: the planner's own choice
   Bytes host_budget_bytes = 0;        // for offloaded values; 0: nothing is offloaded
   Limit limit = Limit::live;
+  SimulateOptions simulation;  // of the caching allocator, whose bytes a limit may count
   Granularity granularity = Granularity::op;
   std::vector<BlockRun> runs;
   // Multiples of a planner's usual work. Work is counted, never timed: the same request gives the

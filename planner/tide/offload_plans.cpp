@@ -99,7 +99,7 @@ std::unique_ptr<Retention> OffloadPlans::fit(const std::vector<Offload>& offload
 
 void OffloadPlans::add(const Retention& plan) {
   Schedule schedule = write_schedule(plan, request_.runs);
-  const StepFigures figures = simulate(graph_.trace(), schedule).figures;
+  const StepFigures figures = simulate(graph_.trace(), schedule, request_.simulation).figures;
   const double seconds = figures.step_seconds.value_or(0);
   const bool is_fastest = !fastest_seconds_ || seconds < *fastest_seconds_;
   if (request_.limit == Limit::live) {

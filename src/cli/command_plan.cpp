@@ -35,6 +35,7 @@ struct PlanOptions {
   const Planner* planner = nullptr;
   PlanRequest request;
   std::optional<std::string> blocks;
+  std::string alloc_conf;
   std::optional<Limit> limit;  // absent: reserved where there is an allocator, else live
   std::optional<double> time_limit_seconds;
   bool is_pareto = false;
@@ -51,6 +52,7 @@ po::options_description describe_plan_options() {
       "host-budget", word(), "bytes of pinned host memory for offloaded values; none without it")(
       "limit", word()->default_value("automatic"),
       "which peak the budget limits: live, allocated, reserved")(
+      "alloc-conf", word(), "allocator settings as PYTORCH_ALLOC_CONF has them, for a GPU's step")(
       "planner", word()->default_value("tide"), "tidemark list planners tells which there are")(
       "granularity", word()->default_value("op"), "op, or block: what every framework can express")(
       "effort", po::value<std::int32_t>()->default_value(1), "multiples of a planner's usual work")(
@@ -82,6 +84,7 @@ PlanOptions read_plan_options(const po::variables_map& given) {
   if (const auto budget = option<std::string>(given, "host-budget")) {
     request.host_budget_bytes = parse_bytes(*budget);
   }
+  options.alloc_conf = parse_alloc_conf(option<std::string>(given, "alloc-conf").value_or(""));
   const std::size_t limit = choose("limit", given["limit"].as<std::string>(),
                                    {"live", "allocated", "reserved", "automatic"});
   if (limit < 3) options.limit = static_cast<Limit>(limit);
@@ -107,7 +110,9 @@ PlanOptions read_plan_options(const po::variables_map& given) {
 // Fills in what the step decides.
 PlanRequest make_request(const PlanOptions& options, const StepTrace& trace) {
   PlanRequest request = options.request;
+  check_alloc_conf(trace, options.alloc_conf);
   request.runs = find_blocks(trace, options.blocks);
+  request.simulation = simulation_under(trace, options.alloc_conf);
   request.limit = options.limit ? *options.limit : usual_limit(plain_figures(trace));
   using Clock = std::chrono::steady_clock;
   std::optional<Clock::time_point> deadline;
@@ -146,7 +151,7 @@ ExitCode plan_for_budget(const PlanOptions& options, const OpenedStep& step,
   if (const auto* infeasible = std::get_if<Infeasible>(&outcome)) {
     return tell_infeasible(step.trace, options, *infeasible, streams);
   }
-  PlanFile plan = to_plan_file(step.trace, request, std::get<Plan>(outcome));
+  PlanFile plan = to_plan_file(step.trace, request, options.alloc_conf, std::get<Plan>(outcome));
   plan.notes.insert(plan.notes.begin(), step.notes.begin(), step.notes.end());
   ExitCode code = ExitCode::done;
   if (step.execution) {
@@ -209,7 +214,8 @@ ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const St
       (void)tell_infeasible(step.trace, asked, *infeasible, streams);
       break;
     }
-    const PlanFile plan = to_plan_file(step.trace, request, std::get<Plan>(outcome));
+    const PlanFile plan =
+        to_plan_file(step.trace, request, options.alloc_conf, std::get<Plan>(outcome));
     if (options.prints_json) {
       std::string text = format_plan(plan);
       text.pop_back();

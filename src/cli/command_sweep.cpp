@@ -36,6 +36,7 @@ struct SweepOptions {
   std::optional<Bytes> budget_bytes;
   PeakLimit limit = PeakLimit::automatic;
   const Planner* planner = nullptr;  // whose plan stands beside the settings
+  Bytes host_budget_bytes = 0;       // of that plan
   BuildOptions build;
   ExecuteOptions execute;
   bool executes = true;
@@ -66,6 +67,8 @@ po::options_description describe_sweep_options() {
       "uneven", "segments whose sizes differ by at most one block")(
       "hold-outputs", "the caller keeps the model's outputs to the end of the step")(
       "budget", word(), "bytes that the step may need, such as 6GiB")(
+      "host-budget", word(),
+      "with --budget: bytes of pinned host memory for what that plan offloads; none without it")(
       "planner", word()->default_value("tide"),
       "with --budget: whose plan is a row beside the settings, or none")(
       "alloc-conf", po::value<std::vector<std::string>>()->composing(),
@@ -117,12 +120,10 @@ std::optional<std::vector<std::optional<std::int32_t>>> parse_counts(const std::
   return counts;
 }
 
-// "default" is torch's own.
 std::vector<std::string> parse_alloc_confs(const std::vector<std::string>& texts) {
   std::vector<std::string> confs;
   for (const std::string& text : texts) {
-    const std::string conf = text == "default" ? "" : text;
-    (void)parse_allocator_settings(conf);  // refuses what torch refuses
+    const std::string conf = parse_alloc_conf(text);
     if (std::find(confs.begin(), confs.end(), conf) == confs.end()) confs.push_back(conf);
   }
   return confs;
@@ -182,6 +183,12 @@ SweepOptions read_sweep_options(const po::variables_map& given) {
   if (const auto budget = option<std::string>(given, "budget"))
     options.budget_bytes = parse_bytes(*budget);
   options.planner = read_planner(given);
+  if (const auto budget = option<std::string>(given, "host-budget")) {
+    if (options.planner == nullptr) {
+      throw UsageError("--host-budget is a plan's; it needs --budget and a --planner");
+    }
+    options.host_budget_bytes = parse_bytes(*budget);
+  }
   options.limit = static_cast<PeakLimit>(choose("limit", given["limit"].as<std::string>(),
                                                 {"automatic", "live", "allocated", "reserved"}));
   options.build.hold_outputs = given.count("hold-outputs") != 0;
@@ -291,6 +298,7 @@ SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
                        .is_default_budget = false,
                        .limit = options.limit,
                        .planner = options.planner,
+                       .host_budget_bytes = options.host_budget_bytes,
                        .provenance = step.trace.provenance,
                        .notes = step.notes,
                        .folder = options.output,
@@ -305,13 +313,7 @@ SweepRequest make_request(const SweepOptions& options, const OpenedStep& step,
   request.provenance.created = utc_now();
   SweepAxes axes = options.axes;
   if (config) fix_axes(axes, options.fixed, config->activation_checkpointing);
-  const bool has_allocator =
-      step.trace.device.kind == DeviceKind::cuda || step.trace.device.kind == DeviceKind::phantom;
-  if (!has_allocator && axes.alloc_confs != SweepAxes{}.alloc_confs) {
-    throw UsageError("--alloc-conf is for steps of a GPU, and this one was recorded on " +
-                     std::string(name(step.trace.device.kind)) +
-                     ", where no caching allocator runs; leave it out");
-  }
+  for (const std::string& conf : axes.alloc_confs) check_alloc_conf(step.trace, conf);
   request.settings = expand(axes, request.runs);
   if (request.runs.empty())
     request.notes.emplace_back("no repeated blocks were found; name them with --blocks");

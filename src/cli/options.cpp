@@ -17,7 +17,7 @@ constexpr std::size_t help_width = 100;
 
 // "-o, --output OUTPUT": the name once more stands for the value.
 std::string synopsis(const po::option_description& option) {
-  const std::string name = option.long_name();
+  const std::string& name = option.long_name();
   const std::string both = option.format_name();  // "-o [ --output ]" or "--output"
   std::string text = both.starts_with("--") ? "    --" + name : both.substr(0, 2) + ", --" + name;
   if (option.semantic()->max_tokens() == 0) return text;

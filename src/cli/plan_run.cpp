@@ -7,6 +7,7 @@
 
 #include "peak_differences.hpp"
 #include "sweep_run.hpp"
+#include "tidemark/errors.hpp"
 #include "tidemark/placement.hpp"
 #include "tidemark/report.hpp"
 
@@ -32,9 +33,7 @@ void print_time(const StepFigures& figures, const StepFigures& plain, std::ostre
 
 // The caching allocator's rounding on a GPU, the CPU allocator's alignment elsewhere.
 Bytes packed_bytes(const StepTrace& trace, const Schedule& schedule) {
-  const bool is_gpu =
-      trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
-  const Bytes alignment = is_gpu ? 512 : 64;
+  const Bytes alignment = has_caching_allocator(trace) ? 512 : 64;
   constexpr std::int64_t most_tries = 200'000;
   Bytes statics = 0;
   for (std::int32_t i = 0; i < schedule.initial_instances; ++i) {
@@ -85,11 +84,36 @@ std::vector<std::string> planner_names() {
   return names;
 }
 
-PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request, const Plan& plan) {
+bool has_caching_allocator(const StepTrace& trace) {
+  return trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
+}
+
+void check_alloc_conf(const StepTrace& trace, const std::string& alloc_conf) {
+  if (alloc_conf.empty() || has_caching_allocator(trace)) return;
+  throw UsageError("--alloc-conf is for steps of a GPU, and this one was recorded on " +
+                   std::string(name(trace.device.kind)) +
+                   ", where no caching allocator runs; leave it out");
+}
+
+SimulateOptions simulation_under(const StepTrace& trace, const std::string& alloc_conf) {
+  return {.allocator = parse_allocator_settings(alloc_conf),
+          .device = {.total_bytes = trace.device.memory_bytes,
+                     .taken_bytes = trace.device.context_bytes.value_or(0)}};
+}
+
+std::string parse_alloc_conf(const std::string& text) {
+  const std::string alloc_conf = text == "default" ? "" : text;
+  (void)parse_allocator_settings(alloc_conf);  // refuses what torch refuses
+  return alloc_conf;
+}
+
+PlanFile to_plan_file(const StepTrace& trace, const PlanRequest& request,
+                      const std::string& alloc_conf, const Plan& plan) {
   return {.fingerprint = fingerprint(trace),
           .planner = plan.planner,
           .budget_bytes = request.budget_bytes,
           .limit = request.limit,
+          .alloc_conf = alloc_conf,
           .truncated = plan.truncated,
           .predicted = plan.prediction.figures,
           .packed_bytes = packed_bytes(trace, plan.schedule),
@@ -111,8 +135,9 @@ Limit usual_limit(const StepFigures& plain) {
   return plain.reserved_peak_bytes ? Limit::reserved : Limit::live;
 }
 
-ExitCode execute_plan(const StepTrace& trace, Execution& execution, const ExecuteOptions& options,
+ExitCode execute_plan(const StepTrace& trace, Execution& execution, ExecuteOptions options,
                       PlanFile& plan, const Streams& streams) {
+  options.alloc_conf = plan.alloc_conf;
   const Measurement measurement = execution.execute(plan.schedule, options);
   if (measurement.out_of_memory) {
     streams.err << "tidemark: " << *measurement.out_of_memory << '\n';
@@ -124,7 +149,8 @@ ExitCode execute_plan(const StepTrace& trace, Execution& execution, const Execut
   plan.notes.insert(plan.notes.end(), measurement.notes.begin(), measurement.notes.end());
   if (plan.gradients == GradientVerdict::differ) return ExitCode::failed;
   ExitCode code = ExitCode::done;
-  const StepFigures expected = simulate(trace, plan.schedule).figures;
+  const StepFigures expected =
+      simulate(trace, plan.schedule, simulation_under(trace, plan.alloc_conf)).figures;
   for (const PeakDifference& difference : peak_differences(measurement.figures, expected)) {
     if (difference.bytes == 0) continue;
     streams.err << "measured " << difference.peak << " differs from the predicted one by "
@@ -140,6 +166,7 @@ void print_plan(const StepTrace& trace, const PlanFile& plan, std::ostream& out)
   if (plan.budget_bytes) {
     out << " within " << format_bytes(*plan.budget_bytes) << " (" << name(plan.limit) << ")";
   }
+  if (!plan.alloc_conf.empty()) out << " under " << plan.alloc_conf;
   out << (plan.truncated ? ", ended early" : "") << '\n';
   const Bytes peak = peak_bytes(figures, plan.limit).value_or(figures.live_peak_bytes);
   out << "peak       " << format_bytes(peak) << during(trace, figures.peak_op) << "; static "

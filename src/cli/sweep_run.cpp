@@ -18,13 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What the caching allocator is told, and what it can take.
-SimulateOptions simulate_options(const StepTrace& trace, const Setting& setting) {
-  return {.allocator = parse_allocator_settings(setting.alloc_conf),
-          .device = {.total_bytes = trace.device.memory_bytes,
-                     .taken_bytes = trace.device.context_bytes.value_or(0)}};
-}
-
 // As limiting_peak() has it: live where there is no allocator.
 Limit planned_limit(PeakLimit limit, const StepTrace& trace) {
   const Limit usual = usual_limit(plain_figures(trace));
@@ -156,6 +149,8 @@ class SweepRunner {
     return !request_.lists_every_invalid && request_.yours != i;
   }
 
+  [[nodiscard]] PlanRequest plan_request(const StepTrace& step,
+                                         const std::string& alloc_conf) const;
   void add_plan_row(const std::atomic<bool>& interrupted);
   void note_no_plan(const Infeasible& infeasible);
   [[nodiscard]] RowDetail make_row(SweepRow row);
@@ -202,8 +197,9 @@ RowDetail SweepRunner::make_row(SweepRow row) {
 }
 
 void SweepRunner::predict_and_execute(Schedule schedule, RowDetail& detail) {
-  Prediction prediction = simulate(request_.timed != nullptr ? *request_.timed : request_.trace,
-                                   schedule, simulate_options(request_.trace, detail.row.setting));
+  Prediction prediction =
+      simulate(request_.timed != nullptr ? *request_.timed : request_.trace, schedule,
+               simulation_under(request_.trace, detail.row.setting.alloc_conf));
   detail.row.predicted = prediction.figures;
   detail.row.peak_operator = describe_op(request_.trace, prediction.figures.peak_op);
   detail.predicted = std::move(prediction.timeline);
@@ -216,20 +212,32 @@ void SweepRunner::predict_and_execute(Schedule schedule, RowDetail& detail) {
   if (execution_ != nullptr) execute_row(detail.schedule, detail);
 }
 
-// A plan is made anew; an earlier run's row serves where it is of the same schedule.
+PlanRequest SweepRunner::plan_request(const StepTrace& step, const std::string& alloc_conf) const {
+  PlanRequest request;
+  request.budget_bytes = request_.budget_bytes;
+  request.host_budget_bytes = request_.host_budget_bytes;
+  request.limit = planned_limit(request_.limit, step);
+  request.simulation = simulation_under(step, alloc_conf);
+  request.runs = request_.runs;
+  return request;
+}
+
+// A plan is made anew, under the first of the allocator settings; an earlier run's row serves where
+// it is of the same schedule.
 void SweepRunner::add_plan_row(const std::atomic<bool>& interrupted) {
   StepTrace step = request_.timed != nullptr ? *request_.timed : request_.trace;
   if (request_.build.hold_outputs) keep_outputs(step);
-  PlanRequest request;
-  request.budget_bytes = request_.budget_bytes;
-  request.limit = planned_limit(request_.limit, step);
-  request.runs = request_.runs;
+  RowDetail detail;
+  detail.fingerprint = sweep_.fingerprint;
+  if (!request_.settings.empty()) {
+    detail.row.setting.alloc_conf = request_.settings.front().alloc_conf;
+  }
+  const std::string alloc_conf = detail.row.setting.alloc_conf;
+  PlanRequest request = plan_request(step, alloc_conf);
   request.should_stop = [&interrupted] { return interrupted.load(); };
   const PlanOutcome outcome = run_planner(*request_.planner, step, request);
   if (const auto* infeasible = std::get_if<Infeasible>(&outcome)) return note_no_plan(*infeasible);
   const auto& plan = std::get<Plan>(outcome);
-  RowDetail detail;
-  detail.fingerprint = sweep_.fingerprint;
   detail.row.planner = plan.planner;
   if (auto found = earlier(detail.row); found && found->schedule == plan.schedule) {
     detail = std::move(*found);
@@ -238,7 +246,7 @@ void SweepRunner::add_plan_row(const std::atomic<bool>& interrupted) {
     predict_and_execute(plan.schedule, detail);
   }
   if (request_.folder) {
-    PlanFile file = to_plan_file(step, request, plan);
+    PlanFile file = to_plan_file(step, request, alloc_conf, plan);
     file.fingerprint = sweep_.fingerprint;
     file.measured = detail.row.measured;
     file.gradients = detail.row.gradients;
@@ -284,8 +292,8 @@ void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) {
 
 // The row's own figures are of copies that the schedule waits for.
 void SweepRunner::note_lagging_copies(const Schedule& schedule, SweepRow& row) const {
-  const auto lag =
-      lagging_copies(request_.trace, schedule, simulate_options(request_.trace, row.setting));
+  const auto lag = lagging_copies(request_.trace, schedule,
+                                  simulation_under(request_.trace, row.setting.alloc_conf));
   if (!lag) return;
   const auto peaks = [](const LagPeaks& ends) {
     return format_bytes(ends.in_use) + " (" + std::to_string(ends.in_use) + " B) in use and " +

@@ -33,6 +33,7 @@ struct SweepRequest {
   PeakLimit limit = PeakLimit::automatic;
   // Whose plan for the budget becomes the last row; nullptr: nobody's.
   const Planner* planner = nullptr;
+  Bytes host_budget_bytes = 0;  // for what it offloads
   Provenance provenance;
   std::vector<std::string> notes;
   std::optional<std::string> folder;  // absent: nothing is written

@@ -49,7 +49,8 @@ std::string class_of_blocks(const StepTrace& trace, const std::vector<BlockRun>&
 
 // Absent where the framework refuses the setting.
 std::optional<Form> make_form(const StepTrace& trace, const std::vector<BlockRun>& runs,
-                              const Setting& setting, const BuildOptions& options = {}) {
+                              const Setting& setting, const SimulateOptions& simulation,
+                              const BuildOptions& options = {}) {
   auto built = build_schedule(trace, runs, setting, options);
   auto* valid = std::get_if<BuiltSchedule>(&built);
   if (valid == nullptr) return std::nullopt;
@@ -60,7 +61,7 @@ std::optional<Form> make_form(const StepTrace& trace, const std::vector<BlockRun
   }
   Form form{.setting = setting, .schedule = std::move(valid->schedule), .figures = {}};
   for (const Segment& segment : valid->segments) form.setting.segments.push_back(segment.blocks);
-  form.figures = simulate(trace, form.schedule).figures;
+  form.figures = simulate(trace, form.schedule, simulation).figures;
   return form;
 }
 
@@ -233,7 +234,7 @@ class FormFinder {
   }
 
   void add_row(const Setting& setting) {
-    const auto form = make_form(trace_, request_.runs, setting);
+    const auto form = make_form(trace_, request_.runs, setting, request_.simulation);
     if (!form) return;
     SweepRow row;
     row.setting = form->setting;
@@ -249,8 +250,9 @@ class FormFinder {
   }
 
   void consider_selective() {
-    const auto whole = make_form(trace_, request_.runs,
-                                 grouped(block_count(request_.runs), Method::non_reentrant));
+    const auto whole =
+        make_form(trace_, request_.runs, grouped(block_count(request_.runs), Method::non_reentrant),
+                  request_.simulation);
     if (!whole) return;
     const Selection selection(trace_, request_.runs, whole->schedule);
     const Treatment plan = treatment(trace_, plan_.schedule);
@@ -276,7 +278,7 @@ class FormFinder {
       if (rest.empty()) return false;
       auto form = make_form(trace_, request_.runs,
                             grouped(block_count(request_.runs), Method::non_reentrant),
-                            {.hold_outputs = false, .kept = rest});
+                            request_.simulation, {.hold_outputs = false, .kept = rest});
       if (!form || !fits(form->figures)) return false;
       if (!best || time(form->figures) < time(best->figures)) {
         best = std::move(form);

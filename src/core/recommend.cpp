@@ -341,7 +341,9 @@ std::string describe(const Setting& setting) {
 }
 
 std::string describe(const SweepRow& row) {
-  return row.is_plan() ? "plan by " + row.planner : describe(row.setting);
+  if (!row.is_plan()) return describe(row.setting);
+  const std::string& conf = row.setting.alloc_conf;
+  return "plan by " + row.planner + (conf.empty() ? "" : ", " + conf);
 }
 
 std::string format_bytes(Bytes bytes) {

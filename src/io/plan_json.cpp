@@ -99,6 +99,7 @@ std::string format_plan(const PlanFile& plan) {
   json["planner"] = plan.planner;
   json["budget_bytes"] = or_null(plan.budget_bytes);
   json["limit"] = name(plan.limit);
+  json["alloc_conf"] = plan.alloc_conf;
   json["truncated"] = plan.truncated;
   json["predicted"] = figures_to_json(plan.predicted);
   json["packed_bytes"] = or_null(plan.packed_bytes);
@@ -124,6 +125,7 @@ PlanFile parse_plan(const std::string& path, const std::string& text) {
   if (const auto limit = root.find("limit")) {
     plan.limit = limit->enumeration<Limit>(limit_count, [](Limit value) { return name(value); });
   }
+  if (const auto conf = root.find("alloc_conf")) plan.alloc_conf = conf->string();
   plan.truncated = root.at("truncated").boolean();
   plan.predicted = read_figures(root.at("predicted"));
   if (const auto packed = root.find("packed_bytes")) plan.packed_bytes = packed->bytes();

@@ -65,6 +65,38 @@ TEST_CASE("a sweep compares allocator settings", "[cli]") {
   CHECK(detail.predicted->reserved_bytes.size() == detail.schedule.steps.size());
 }
 
+TEST_CASE("a plan is made for the allocator that it runs on", "[cli][plan]") {
+  const TemporaryFolder folder;
+  const std::string trace = folder / "step.json";
+  write_step_trace(gpu_trace(), trace);
+  const std::string conf = "expandable_segments:True";
+  const std::string file = folder / "plan.json";
+  const Outcome outcome =
+      run({"plan", trace, "--budget", "1GiB", "--alloc-conf", conf, "-o", file});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == ExitCode::done);
+  CHECK_THAT(outcome.out, Contains("(reserved) under " + conf));
+  const PlanFile plan = read_plan(file);
+  CHECK(plan.alloc_conf == conf);
+  const SimulateOptions expandable{.allocator = parse_allocator_settings(conf), .device = {}};
+  CHECK(plan.predicted == simulate(gpu_trace(), plan.schedule, expandable).figures);
+  CHECK(plan.predicted.reserved_peak_bytes !=
+        simulate(gpu_trace(), plan.schedule).figures.reserved_peak_bytes);
+
+  const std::string out = folder / "out";
+  const Outcome swept = run(sweep_of(trace, out, {"--budget", "1GiB", "--alloc-conf", conf}));
+  INFO(swept.err);
+  CHECK_THAT(swept.out, Contains("plan by tide, " + conf));
+  CHECK(read_sweep(out + "/sweep.json").rows.back().predicted == plan.predicted);
+  CHECK(read_plan(out + "/plan.json").alloc_conf == conf);
+
+  const std::string on_cpu = folder / "cpu.json";
+  write_step_trace(test::BlockChain(4).trace(), on_cpu);
+  const Outcome refused = run({"plan", on_cpu, "--budget", "1GiB", "--alloc-conf", conf});
+  CHECK(refused.code == ExitCode::wrong_usage);
+  CHECK_THAT(refused.err, Contains("where no caching allocator runs"));
+}
+
 TEST_CASE("a budget can be held against each of the peaks", "[cli]") {
   const TemporaryFolder folder;
   const std::string trace = folder / "step.json";

@@ -52,6 +52,8 @@ TEST_CASE("wrong usage is one sentence and exit code 2", "[cli]") {
         Arguments{"sweep", "a", "--resume"},
         Arguments{"sweep", "a", "--model-parallel-size", "0"},
         Arguments{"sweep", "a", "--alloc-conf", "expandable_segments:yes"},
+        Arguments{"sweep", "a", "--host-budget", "1GiB"},
+        Arguments{"plan", "a", "--budget", "1GiB", "--alloc-conf", "expandable_segments:yes"},
         Arguments{"sweep", "a", "--alloc-conf", "default", "--alloc-conf", "max_split_size_mb:1"},
         Arguments{"sweep", "a", "--machine", "h200"},
         Arguments{"sweep", "a", "--repeat", "0"},

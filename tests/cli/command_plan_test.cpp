@@ -159,7 +159,7 @@ TEST_CASE("an executed plan is judged by its bytes, gradients and memory", "[cli
   request.runs = find_blocks(chain.trace());
   request.budget_bytes = 900;
   const PlanOutcome outcome = run_planner(*planners().back(), chain.trace(), request);
-  const PlanFile made = to_plan_file(chain.trace(), request, std::get<Plan>(outcome));
+  const PlanFile made = to_plan_file(chain.trace(), request, "", std::get<Plan>(outcome));
   const auto executed = [&](const test::Script& script, PlanFile& plan) {
     test::FakeExecution execution(chain.trace(), script);
     std::ostringstream out;

@@ -252,6 +252,21 @@ TEST_CASE("with a budget the plan stands beside the settings, executed like them
   CHECK_FALSE(std::filesystem::exists(folder / "sweep/plan.json"));
 }
 
+TEST_CASE("with host memory the plan offloads", "[sweep]") {
+  StepTrace trace = BlockChain(6).trace();
+  trace.device.copy_bytes_per_second = 1e12;
+  SweepRequest request = request_for(trace);
+  request.settings.clear();
+  request.budget_bytes = plain_figures(trace).live_peak_bytes * 3 / 4;
+  request.planner = planners().back();
+  const StepFigures without = *run(request, nullptr).rows.back().predicted;
+  CHECK(without.transfer_bytes == 0);
+  request.host_budget_bytes = mebibyte;
+  const StepFigures with = *run(request, nullptr).rows.back().predicted;
+  CHECK(with.transfer_bytes > 0);
+  CHECK(*with.step_seconds < *without.step_seconds);
+}
+
 TEST_CASE("a plan keeps the outputs for a caller who holds them", "[sweep]") {
   StepTrace trace = BlockChain(6).trace();
   const auto output = std::find_if(trace.storages.begin(), trace.storages.end(), [](const auto& s) {

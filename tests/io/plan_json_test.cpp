@@ -18,6 +18,7 @@ PlanFile sample_plan() {
   plan.planner = "tide";
   plan.budget_bytes = 4096;
   plan.limit = Limit::live;
+  plan.alloc_conf = "expandable_segments:True";
   plan.schedule = std::get<BuiltSchedule>(built).schedule;
   plan.predicted = simulate(trace, plan.schedule).figures;
   plan.packed_bytes = 8192;

@@ -9,10 +9,10 @@ PEAKS = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes"]
 SHARES = [0.8, 0.6, 0.4]
 
 
-def check_plan(tool, step, limit, budget, output):
+def check_plan(tool, step, limit, budget, output, alloc_conf="default"):
     """The plan's predicted figures; None where none fits."""
     code, text, error = run([tool, "plan", step, "--limit", limit, "--budget", budget, "--execute",
-                             "--json", "-o", output])
+                             "--alloc-conf", alloc_conf, "--json", "-o", output])
     if code == 3:
         assert not text and "the smallest it reached needs" in error, error
         return None
@@ -44,6 +44,8 @@ def check_model(tool, model, folder):
         # What the allocator adds leaves less room for the same plan.
         assert plans["live"]["step_seconds"] <= plans["reserved"]["step_seconds"]
         times.append(plans["reserved"]["step_seconds"])
+        check_plan(tool, step, "reserved", budget, folder / f"{model}.expandable.json",
+                   "expandable_segments:True")
         print(f"{model}: budget {budget}, reserved {plans['reserved']['reserved_peak_bytes']}, "
               f"{plans['reserved']['step_seconds'] / plain['step_seconds']:.3f} of the step's time")
     assert len(times) >= 2 and times == sorted(times), times
