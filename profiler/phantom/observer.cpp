@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <dlfcn.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/cuda/memory_snapshot.h>
 #include <unistd.h>
@@ -17,8 +18,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "allocation_stacks.hpp"
 #include "machine_interface.hpp"
+#include "observed_place.hpp"
 #include "process_record.hpp"
 
 namespace tidemark::phantom {
@@ -29,14 +34,18 @@ using TraceEntry = c10::CachingDeviceAllocator::TraceEntry;
 
 // What this thread is doing, kept by the marks that torch leaves in every program.
 struct Doing {
-  const char* operation = nullptr;  // the outermost operator, or autograd node
+  std::vector<const char*> operations;  // operators and autograd nodes, the innermost one last
   int optimizer_depth = 0;
+
+  [[nodiscard]] const char* operation() const {
+    return operations.empty() ? nullptr : operations.back();
+  }
 };
 
 thread_local Doing doing;
 
 struct OperationContext : at::ObserverContext {
-  const char* previous = nullptr;
+  bool is_mark = false;  // of the user's, not an operation
   bool is_optimizer = false;
 };
 
@@ -46,12 +55,12 @@ bool is_optimizer_mark(const char* name) {
 
 std::unique_ptr<at::ObserverContext> begin_operation(const at::RecordFunction& function) {
   auto context = std::make_unique<OperationContext>();
-  context->previous = doing.operation;
-  if (function.scope() == at::RecordScope::USER_SCOPE) {
+  context->is_mark = function.scope() == at::RecordScope::USER_SCOPE;
+  if (context->is_mark) {
     context->is_optimizer = is_optimizer_mark(function.name());
     if (context->is_optimizer) ++doing.optimizer_depth;
   } else {
-    doing.operation = function.name();
+    doing.operations.push_back(function.name());
   }
   return context;
 }
@@ -59,16 +68,22 @@ std::unique_ptr<at::ObserverContext> begin_operation(const at::RecordFunction& f
 void end_operation(const at::RecordFunction&, at::ObserverContext* context) {
   const auto* begun = static_cast<OperationContext*>(context);
   if (begun->is_optimizer) --doing.optimizer_depth;
-  doing.operation = begun->previous;
+  if (!begun->is_mark && !doing.operations.empty()) doing.operations.pop_back();
 }
+
+}  // namespace
+
+const std::vector<const char*>& running_operations() { return doing.operations; }
 
 Phase current_phase() {
   if (doing.optimizer_depth > 0) return Phase::optimizer;
   if (torch::autograd::get_current_graph_task_id() != -1) {
     return at::GradMode::is_enabled() ? Phase::recomputation : Phase::backward;
   }
-  return doing.operation == nullptr ? Phase::unknown : Phase::forward;
+  return doing.operations.empty() ? Phase::unknown : Phase::forward;
 }
+
+namespace {
 
 template <std::size_t room>
 void set_text(std::array<char, room>& text, const char* value) {
@@ -122,7 +137,7 @@ void follow(const TraceEntry& entry) {
     ++device.allocations;
     LastAllocation& last = last_allocation(entry.device_);
     last.phase = current_phase();
-    set_text(last.operation, doing.operation);
+    set_text(last.operation, doing.operation());
     tidemark_phantom_record()->phases |= 1 << static_cast<int>(last.phase);
     note_at_least(device, last, static_cast<std::int64_t>(entry.size_));
   } else if (entry.action_ == TraceEntry::FREE_COMPLETED) {
@@ -143,16 +158,24 @@ constexpr std::size_t most_snapshot_events = 1'000'000;
 
 pid_t observed_process = 0;
 
-// Without stacks: Python is gone when the process ends.
+std::string own_path() {
+  static const char here = 0;
+  Dl_info info{};
+  return dladdr(&here, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
+}
+
+// The last chance to write is when the process ends; before, Python has one, and knows its lines.
 void begin_snapshot() {
   namespace allocator = c10::cuda::CUDACachingAllocator;
   observed_process = getpid();
-  allocator::recordHistory(true, nullptr, most_snapshot_events, allocator::RecordContext::NEVER,
-                           false, {});
+  begin_stacks(own_path().c_str(), "tidemark_phantom_leave_snapshot");
+  allocator::recordHistory(true, gather_stack, most_snapshot_events,
+                           allocator::RecordContext::ALLOC, false, {});
 }
 
 void leave_snapshot() {
-  if (getpid() != observed_process) return;
+  static bool is_left = false;
+  if (getpid() != observed_process || std::exchange(is_left, true)) return;
   const std::string path = std::string(std::getenv(records_variable)) + "/" +
                            std::to_string(observed_process) + ".pickle";
   try {
@@ -173,12 +196,18 @@ void note_out_of_memory(std::int64_t device_index, std::size_t bytes, std::size_
   device.refused_reserved = device.reserved;
   device.refused_free = static_cast<std::int64_t>(free_bytes);
   device.refused_phase = current_phase();
-  set_text(device.refused_operator, doing.operation);
+  set_text(device.refused_operator, doing.operation());
 }
 
 }  // namespace
 
 }  // namespace tidemark::phantom
+
+// Called by Python when it ends.
+extern "C" int tidemark_phantom_leave_snapshot() {
+  tidemark::phantom::leave_snapshot();
+  return 0;
+}
 
 // Gives 1 when the allocator is followed from now on.
 extern "C" int tidemark_phantom_observe() {

@@ -314,6 +314,36 @@ def check_trainer(phantom):
     expect(len(process["notes"]) == 1 and "condition" in process["notes"][0], done, str(report))
 
 
+def alive_at(events, highest):
+    """The allocations that are alive at the first moment of so many bytes."""
+    level, alive = 0, {}
+    for event in events:
+        block = -(-event["size"] // 512) * 512
+        if event["action"] == "alloc":
+            alive[event["addr"]] = event
+            level += block
+        elif event["action"] == "free_completed":
+            alive.pop(event["addr"], None)
+            level -= block
+        if level == highest:
+            break
+    return list(alive.values())
+
+
+def check_stacks(done, allocations):
+    """What holds memory at the peak names the user's line, or in backward the autograd node."""
+    in_script = 0
+    for event in allocations:
+        frames = event["frames"]
+        expect(frames, done, f"no stack: {event}")
+        is_named = any(frame["filename"].endswith("program_transformer.py") and frame["line"] > 0
+                       for frame in frames)
+        is_backward = any(frame["filename"] == "backward" and frame["name"] for frame in frames)
+        expect(is_named or is_backward, done, str(event))
+        in_script += is_named
+    expect(in_script > 0, done, f"{in_script} of {len(allocations)} name the script")
+
+
 def check_snapshot(phantom):
     """Its history adds up to the peak, and PyTorch's own viewer reads it."""
     from torch.cuda import _memory_viz
@@ -325,11 +355,13 @@ def check_snapshot(phantom):
     with path.open("rb") as file:
         snapshot = pickle.load(file)
     level = highest = 0
-    for event in snapshot["device_traces"][0]:
+    events = snapshot["device_traces"][0]
+    for event in events:
         block = -(-event["size"] // 512) * 512
         level += {"alloc": block, "free_completed": -block}.get(event["action"], 0)
         highest = max(highest, level)
     expect(highest == process["devices"][0]["allocated_peak_bytes"], done, f"{highest} {report}")
+    check_stacks(done, alive_at(events, highest))
     expect("alloc" in _memory_viz.trace(snapshot), done, "no trace")
     expect("snapshot.pickle" in _memory_viz.trace_plot(snapshot), done, "no plot")
 
