@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "step_analysis.hpp"
 #include "tidemark/record_stream.hpp"
 #include "tidemark/report.hpp"
 
@@ -17,7 +18,8 @@ bool is_gpu(const StepTrace& trace) {
 
 // Whether copies on queues of their own use streams as DeepSpeed's do: what they make comes from
 // the copying stream's segments, and what they touch is given back when the copy is known to be
-// done.
+// done. The library's workspace then comes where it does there, with the first product that is
+// recomputed, and stays.
 enum class CopyStreams : std::uint8_t { none, drained, backlogged };
 
 class Replay {
@@ -44,7 +46,9 @@ class Replay {
     levels_.reserved_peak = levels_.first_reserved_peak;
     levels_.allocated_peak = allocator_.figures().allocated_bytes.peak;
     if (levels_.out_of_memory) return std::move(levels_);
-    for (std::size_t i = statics; i < blocks_.size(); ++i) release(blocks_[i]);
+    for (std::size_t i = statics; i < blocks_.size(); ++i) {
+      if (make_id<InstanceId>(i) != workspace_) release(blocks_[i]);
+    }
     release_lagging();
     run_steady_step();
     return std::move(levels_);
@@ -55,6 +59,8 @@ class Replay {
 
   void find_copied() {
     for (const Step& step : schedule_.steps) {
+      const auto* made = std::get_if<Allocate>(&step.action);
+      if (made != nullptr && step.cause == Cause::recompute) workspace_ = made->instance;
       const auto* copy = std::get_if<Copy>(&step.action);
       if (copy == nullptr || copy->queue == Queue::compute) continue;
       is_copied_[index(copy->from)] = true;
@@ -91,11 +97,19 @@ class Replay {
     const auto& action = schedule_.steps[step].action;
     if (const auto* run = std::get_if<Run>(&action)) {
       perform_run(*run);
+      if (schedule_.steps[step].cause == Cause::recompute) take_workspace(*run);
     } else if (const auto* allocate = std::get_if<Allocate>(&action)) {
+      if (allocate->instance == workspace_) return;
       create(allocate->instance, "an allocation of the schedule");
     } else if (const auto* freed = std::get_if<Free>(&action)) {
-      give_up(freed->instance);
+      if (freed->instance != workspace_) give_up(freed->instance);
     }
+  }
+
+  void take_workspace(const Run& run) {
+    if (workspace_ == unnamed_instance || blocks_[index(workspace_)]) return;
+    if (!multiplies_with_bias(trace_.ops[index(run.op)])) return;
+    create(workspace_, "the library's workspace");
   }
 
   void give_up(InstanceId id) {
@@ -170,6 +184,7 @@ class Replay {
   std::vector<bool> is_copied_;   // by instance: on a queue of its own
   std::vector<bool> is_fetched_;  // by instance: the target of such a copy
   std::vector<Held> lagging_;     // given up while their copies lag
+  InstanceId workspace_ = unnamed_instance;
   // Of the running operator.
   std::vector<Held> made_;
   std::vector<Held> temporaries_;

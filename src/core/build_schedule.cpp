@@ -59,6 +59,7 @@ class ScheduleBuilder {
       begin_segment(o);
       recompute_before(o);
       run_first(o);
+      free_others_than_moved(o);
       end_segment(o);
       for (const InstanceId id : frees_after_[o]) writer_.free(id, Cause::recorded);
     }
@@ -86,6 +87,7 @@ class ScheduleBuilder {
   [[nodiscard]] std::vector<StorageId> state_written_in(const SegmentFacts& facts) const;
   [[nodiscard]] InstanceId allocate_recomputation_workspace();
   void begin_segment(std::size_t op);
+  void free_others_than_moved(std::size_t op);
   void end_segment(std::size_t op);
   void save_state(std::size_t segment);
   void run_first(std::size_t op);
@@ -263,9 +265,7 @@ InstanceId ScheduleBuilder::allocate_recomputation_workspace() {
     if (lifetimes_.trigger(facts) == no_op) return false;
     const Op* begin = &trace_.ops[index(facts.segment.first)];
     const Op* end = &trace_.ops[index(facts.segment.last)] + 1;
-    return std::any_of(begin, end, [](const Op& op) {
-      return op.name == "aten::addmm" || op.name == "aten::_addmm_activation";
-    });
+    return std::any_of(begin, end, multiplies_with_bias);
   };
   const bool is_needed =
       trace_.recomputation_workspace_bytes > 0 &&
@@ -289,6 +289,18 @@ void ScheduleBuilder::begin_segment(std::size_t o) {
     state.generator_state = writer_.allocate(no_storage, cpu_generator_state_bytes, Place::device,
                                              Term::generator_states, Cause::generator_state);
   }
+}
+
+// The segment's function has returned when its checkpoint is dealt with, and with it everything
+// went that it held. Originals go as the caller's tensors are emptied.
+void ScheduleBuilder::free_others_than_moved(std::size_t o) {
+  std::vector<InstanceId>& due = frees_after_[o];
+  const auto moved = std::stable_partition(due.begin(), due.end(), [&](InstanceId id) {
+    const StorageId storage = writer_.instance(id).storage;
+    return storage == no_storage || storage_.moved_by(storage) == no_segment;
+  });
+  std::for_each(due.begin(), moved, [&](InstanceId id) { writer_.free(id, Cause::recorded); });
+  due.erase(due.begin(), moved);
 }
 
 void ScheduleBuilder::end_segment(std::size_t o) {

@@ -31,7 +31,7 @@ const TensorView* view_of(const std::vector<CallValue>& values, StorageId id) {
 bool is_view_of_product(const StepTrace& trace, const StepAnalysis& analysis, StorageId id) {
   if (analysis.is_static(id)) return false;
   const Op& maker = trace.ops[static_cast<std::size_t>(analysis.creator(id))];
-  if (maker.name != "aten::addmm" && maker.name != "aten::_addmm_activation") return false;
+  if (!multiplies_with_bias(maker)) return false;
   const TensorView* product = maker.call ? view_of(maker.call->results, id) : nullptr;
   if (product == nullptr || product->sizes.size() != 2) return false;
   return std::any_of(analysis.uses(id).begin(), analysis.uses(id).end(), [&](OpPosition use) {
@@ -166,7 +166,9 @@ void CheckpointStorage::find_moved_inputs() {
 }
 
 // N buffers per argument slot, at the first checkpoint of a forward that has the slot. A buffer
-// that no checkpoint will use is a further instance of the slot's first storage.
+// that no checkpoint will use is a further instance of the slot's first storage. The sizes that
+// DeepSpeed keeps beside them, 8 bytes a dimension, are no offloaded values and count nowhere, as
+// generator states on the host do not.
 void CheckpointStorage::make_pools(std::size_t segment) {
   for (std::size_t slot = pools_.size(); slot < moved_[segment].size(); ++slot) {
     const Place place =

@@ -22,6 +22,10 @@ void note_types(const CallValue& value, std::vector<std::optional<ScalarType>>& 
 
 }  // namespace
 
+bool multiplies_with_bias(const Op& op) {
+  return op.name == "aten::addmm" || op.name == "aten::_addmm_activation";
+}
+
 std::vector<std::optional<ScalarType>> storage_types(const StepTrace& trace) {
   std::vector<std::optional<ScalarType>> types(trace.storages.size());
   for (const Op& op : trace.ops) {

@@ -85,6 +85,9 @@ class StepAnalysis {
   std::vector<char> requires_grad_;
 };
 
+// cuBLASLt's work on a GPU.
+[[nodiscard]] bool multiplies_with_bias(const Op& op);
+
 // The element type of each storage as the calls see it; absent where no call shows it.
 [[nodiscard]] std::vector<std::optional<ScalarType>> storage_types(const StepTrace& trace);
 

@@ -211,6 +211,35 @@ TEST_CASE("copies that lag keep what they touch reserved to the end of the step"
   CHECK(lag->backlogged.reserved == lag->drained.reserved + 3 * 32 * mebibyte);
 }
 
+// Under DeepSpeed's own copies the library's workspace comes with the first recomputed product,
+// into what is free then, and stays there.
+TEST_CASE("lagging copies leave the workspace where the first recomputation put it",
+          "[allocator_replay]") {
+  test::BlockChain chain(4);
+  StepTrace& trace = chain.trace();
+  for (int i = 0; i < 4; ++i) trace.ops[index(chain.up(i))].name = "aten::addmm";
+  for (Storage& storage : trace.storages) {
+    if (storage.bytes == 100) storage.bytes = 32 * mebibyte;  // h and its gradient
+  }
+  for (Op& op : trace.ops) {
+    if (op.name == "head") op.workspace_bytes = 40 * mebibyte;
+  }
+  test::add_allocations(trace);
+  const Schedule plain = scheduled(trace, checkpointed(4, CpuCheckpointing::async));
+  // 32 for h, 40 for the head, in which h's gradient has room; everything else is small, and what
+  // is fetched comes from the other stream's small segment.
+  CHECK(lagging_copies(trace, plain, {})->drained.reserved == (32 + 40 + 2 + 2) * mebibyte);
+
+  trace.recomputation_workspace_bytes = 12 * mebibyte;
+  const Schedule schedule = scheduled(trace, checkpointed(4, CpuCheckpointing::async));
+  // It takes its 12 from the head's 40, so that h's gradient needs 32 more, and so does the next
+  // step's head its 40. From the beginning on it would have had a segment of its own.
+  const auto lag = lagging_copies(trace, schedule, {});
+  REQUIRE(lag.has_value());
+  CHECK(lag->drained.reserved == (32 + 40 + 32 + 40 + 2 + 2) * mebibyte);
+  CHECK(lag->drained.in_use == *simulate(trace, schedule).figures.allocated_peak_bytes);
+}
+
 TEST_CASE("each direction of a copy has its own bandwidth", "[simulate]") {
   StepTrace trace = small_chain(2);
   Schedule schedule = scheduled(trace, {});

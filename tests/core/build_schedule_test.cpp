@@ -206,6 +206,32 @@ TEST_CASE("a partitioned checkpoint is held as one rank's slice and gathered", "
         figures(chain.trace(), checkpoints(4, Method::non_reentrant)).live_peak_bytes + 12);
 }
 
+TEST_CASE("a segment's own values are gone when its checkpoint is dealt with, the original is not",
+          "[build_schedule]") {
+  const BlockChain chain(4);
+  Setting setting = checkpoints(4, Method::reentrant);
+  setting.partition_activations = true;
+  setting.model_parallel_size = 2;
+  const Schedule schedule = build_valid(chain.trace(), setting).schedule;
+  // Behind block 1's last operator: h1 goes, a scalar comes for the caller's x1, x1 goes.
+  std::vector<std::string> events;
+  bool is_behind = false;
+  for (const Step& step : schedule.steps) {
+    const auto* run = std::get_if<Run>(&step.action);
+    if (run != nullptr && is_behind) break;
+    is_behind = is_behind || (run != nullptr && run->op == chain.down(1));
+    if (!is_behind) continue;
+    if (const auto* freed = std::get_if<Free>(&step.action)) {
+      const StorageId storage = schedule.instances[index(freed->instance)].storage;
+      if (storage == chain.h(1)) events.emplace_back("h");
+      if (storage == chain.x(1)) events.emplace_back("x");
+    } else if (const auto* made = std::get_if<Allocate>(&step.action)) {
+      if (schedule.instances[index(made->instance)].bytes == 4) events.emplace_back("scalar");
+    }
+  }
+  CHECK(events == std::vector<std::string>{"h", "scalar", "x"});
+}
+
 TEST_CASE("contiguous buffers exist from the first checkpoint to the first backward",
           "[build_schedule]") {
   const BlockChain chain(4);
