@@ -290,20 +290,27 @@ void SweepRunner::execute_row(const Schedule& schedule, RowDetail& detail) {
   }
 }
 
-// The row's own figures are of copies that the schedule waits for.
+// The row's own figures are of copies that the schedule waits for. In use is the same for every way
+// to write the model; reserved is not, since blocks lie where the earlier ones left room.
 void SweepRunner::note_lagging_copies(const Schedule& schedule, SweepRow& row) const {
   const auto lag = lagging_copies(request_.trace, schedule,
                                   simulation_under(request_.trace, row.setting.alloc_conf));
   if (!lag) return;
-  const auto peaks = [](const LagPeaks& ends) {
-    return format_bytes(ends.in_use) + " (" + std::to_string(ends.in_use) + " B) in use and " +
-           format_bytes(ends.reserved) + " reserved ";
+  const auto exact = [](Bytes bytes) {
+    return format_bytes(bytes) + " (" + std::to_string(bytes) + " B)";
+  };
+  const auto peaks = [&](const LagPeaks& ends) {
+    return exact(ends.in_use) + " in use and " + exact(ends.reserved) + " reserved ";
   };
   row.notes.push_back("DeepSpeed's own copies: " + peaks(lag->drained) +
                       (lag->drained == lag->backlogged
                            ? "however far they lag behind"
                            : "where each is done at once, " + peaks(lag->backlogged) +
                                  "where none is done before the step ends"));
+  row.notes.emplace_back(
+      "what is reserved then holds for code that lets go of a value after its last use, as the "
+      "exported program does; names that Python code holds until it returns move blocks, which "
+      "changes what is reserved, but never to less than is in use");
 }
 
 void SweepRunner::note_loss(std::size_t i) {

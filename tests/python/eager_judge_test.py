@@ -161,7 +161,8 @@ class Checkpointed(nn.Module):
         return x
 
     def forward(self, x, *args, **kwargs):
-        return checkpoint(self.run, x, *args, use_reentrant=self.use_reentrant, **kwargs)
+        # What is no input of the blocks before is not passed: the reentrant form knows no keywords.
+        return checkpoint(lambda x: self.run(x, *args, **kwargs), x, use_reentrant=self.use_reentrant)
 
 
 class Skipped(nn.Module):

@@ -4,7 +4,8 @@ First every setting of small architectures is predicted and executed: live, allo
 pinned bytes agree to the byte. Then PyTorch's eager step with torch.utils.checkpoint and DeepSpeed's
 checkpoint() runs on the same phantom, also as a job of two ranks, each on a phantom of its own: their
 allocated peaks and the predicted one differ by at most 0.1 %. DeepSpeed's asynchronous copies run
-twice, done at once and never done before the step ends: what is in use then is as the row says.
+twice, done at once and never done before the step ends: what is in use then is as the row says, and
+so is what is reserved, to the byte, where the blocks let go of values as the exported program does.
 
     phantom_device_test.py --tidemark build/release/tidemark --output DIR [--gpu h200] [--only NAME]
 """
@@ -21,6 +22,7 @@ import warnings
 
 import torch
 
+import estimator_models
 import phantom_judge
 from architectures import ARCHITECTURES, export
 from judged import judge_each
@@ -29,9 +31,11 @@ TOLERANCE = 0.001
 EXACT = ["gpt2", "llama", "bert", "timm_vit", "timm_resnet", "unet", "bfloat16", "autocast"]
 # Each with no checkpoint, one for each block, and groups of blocks.
 JUDGED = {"gpt_held": "none,8,24,48", "resnet50": "none,4,8,16", "vit": "none,2,3,6",
-          "encoder": "none,2,3,6"}
-# Also as two ranks. The encoder's first checkpoint is a view, which DeepSpeed empties in vain.
-JUDGED_AS_TWO_RANKS = ["gpt_held", "encoder"]
+          "encoder": "none,2,3,6", "hf_gpt2": "2,8", "hf_llama": "2,8"}
+# Alone, against both frameworks, and as two ranks, against each form that DeepSpeed has. The
+# encoder's first checkpoint is a view, which DeepSpeed empties in vain.
+RANKS = {"gpt_held": (1, 2), "resnet50": (1,), "vit": (1, 2), "encoder": (1, 2), "hf_gpt2": (2,),
+         "hf_llama": (2,)}
 FIGURES = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "first_reserved_peak_bytes",
            "host_peak_bytes", "pinned_reserved_bytes", "static_bytes", "transfer_bytes", "peak_breakdown"]
 
@@ -43,9 +47,9 @@ def run(command):
     return done.stdout
 
 
-def sweep(tidemark, gpu, path, folder, *options):
+def sweep(tidemark, gpu, path, folder, *options, method="both"):
     shutil.rmtree(folder, ignore_errors=True)
-    run([tidemark, "sweep", path, "--device", f"phantom:{gpu}", "--method", "both", *options, "-o", folder])
+    run([tidemark, "sweep", path, "--device", f"phantom:{gpu}", "--method", method, *options, "-o", folder])
     return json.loads((folder / "sweep.json").read_text())["rows"]
 
 
@@ -122,9 +126,9 @@ def jobs_of(rows):
 def lagging_copies(row):
     """What is in use and reserved with DeepSpeed's own asynchronous copies, at least and at most."""
     for note in row["notes"]:
-        found = re.findall(r"\((\d+) B\) in use and (\S+ \S+) reserved", note)
+        found = re.findall(r"\((\d+) B\) in use and \S+ \S+ \((\d+) B\) reserved", note)
         if note.startswith("DeepSpeed's own copies: "):
-            ends = [{"in_use": int(used), "reserved": reserved} for used, reserved in found]
+            ends = [{"in_use": int(used), "reserved": int(reserved)} for used, reserved in found]
             return [ends[0], ends[-1]]
     return None
 
@@ -136,6 +140,7 @@ def describe(job):
     words += {"off": [], "blocking": ["cpu"], "async": ["async"]}[setting["cpu_checkpointing"]]
     words += ["contiguous"] * setting["contiguous_memory_optimization"]
     words += [f"M={setting['model_parallel_size']}"] * (setting["model_parallel_size"] > 1)
+    words += ["exported"] * job.get("as_exported", False)
     return " ".join(words)
 
 
@@ -178,17 +183,19 @@ def judge_jobs(name, jobs, ranks, arguments):
 
 
 def judge_lagging(name, jobs, arguments):
-    """Asynchronous copies: both ends of what may happen. What is reserved beyond what is in use also
-    depends on when Python lets go of a block's local variables, so it is only shown."""
+    """Asynchronous copies: both ends of what may happen. The blocks run as they are written, where
+    names that Python holds decide what is reserved beyond what is in use, and as exported."""
+    jobs = [{**job, "as_exported": exported} for job in jobs for exported in (False, True)]
     passed = 0
     ends = [ask_frameworks(name, jobs, arguments, *options) for options in ((), ("--backlog",))]
     for job, *eager in zip(jobs, *ends):
         good = all(isinstance(end, dict) and is_close(job["predicted"], end["allocated"])
                    and is_close(predicted["in_use"], end["in_use"])
+                   and (end["reserved"] == predicted["reserved"] or not job["as_exported"])
                    for end, predicted in zip(eager, job["lagging"]))
         words = "".join(
             f", {when}: in use {end['in_use']:,} predicted {predicted['in_use']:,}, "
-            f"reserved {end['reserved'] / 2**20:.0f} MiB predicted {predicted['reserved']}"
+            f"reserved {end['reserved']:,} predicted {predicted['reserved']:,}"
             for when, end, predicted in zip(("drained", "backlogged"), eager, job["lagging"])
             if isinstance(end, dict))
         print_job(name, job, eager[0], good, words)
@@ -198,18 +205,22 @@ def judge_lagging(name, jobs, arguments):
 
 def judge_eager(name, arguments):
     """Exports and sweeps a model, then asks the frameworks."""
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "profiler" / "python"))
+    import tidemark
+
+    estimator_models.answer_as_on_a_card()
     model, inputs, _ = phantom_judge.MODELS[name]()
     path = arguments.output / f"{name}.pt2"
-    torch.export.save(torch.export.export(model.train(), inputs), path)
+    tidemark.export(model.train(), inputs, path=path)
     counts = []
-    for ranks in (1, 2) if name in JUDGED_AS_TWO_RANKS else (1,):
+    for ranks in RANKS[name]:
         rows = sweep(arguments.tidemark, arguments.gpu, path, arguments.output / f"{name}.sweep",
-                     "--number-checkpoints", JUDGED[name], "--model-parallel-size", ranks)
+                     "--number-checkpoints", JUDGED[name], "--model-parallel-size", ranks,
+                     method="both" if ranks == 1 else "reentrant")
         check_exact(rows)
-        # Only partitioning asks how many ranks there are.
-        jobs = [job for job in jobs_of(rows)
-                if ranks == 1 or job["setting"]["partition_activations"]]
-        lagging = [job for job in jobs if job["setting"]["cpu_checkpointing"] == "async"]
+        jobs = [job for job in jobs_of(rows) if ranks == 1 or job["framework"] == "deepspeed"]
+        # Copies lag in one process as in two.
+        lagging = [job for job in jobs if ranks == 1 and job["setting"]["cpu_checkpointing"] == "async"]
         counts.append(judge_jobs(name, [job for job in jobs if job not in lagging], ranks, arguments))
         counts.append(judge_lagging(name, lagging, arguments))
     return tuple(map(sum, zip(*counts)))

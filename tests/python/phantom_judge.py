@@ -2,7 +2,9 @@
 
 Reads a model's jobs from a file, {model: [{"framework", "segments", "setting"}, ...]}, and writes
 for each the peaks of a steady step. All jobs have one model-parallel size; with 2 or more this
-process is one of so many ranks, each on a phantom of its own, and writes RESULT.json.RANK.
+process is one of so many ranks, each on a phantom of its own, and writes RESULT.json.RANK. With
+"as_exported" a group of blocks runs as the code that torch.export makes of it, which lets go of each
+value after its last use, where Python's own names hold some until their function returns.
 
     phantom_judge.py JOBS.json RESULT.json
 """
@@ -15,10 +17,33 @@ import warnings
 
 import torch
 
+import architectures
 import eager_judge_test as judge
+import estimator_models
+
+
+def hf_gpt2():
+    import transformers
+
+    config = architectures.hf("GPT2", n_layer=8, n_embd=64, n_head=4, vocab_size=128, n_positions=512,
+                              bos_token_id=0, eos_token_id=0)
+    model = architectures.LanguageModel(transformers.GPT2LMHeadModel(config))
+    return model, architectures.tokens(8, 512), [(model.model.transformer, "h")]
+
+
+def hf_llama():
+    import transformers
+
+    config = architectures.hf("Llama", num_hidden_layers=8, hidden_size=64, intermediate_size=128,
+                              num_attention_heads=4, num_key_value_heads=2, vocab_size=128)
+    model = architectures.LanguageModel(transformers.LlamaForCausalLM(config)).bfloat16()
+    return model, architectures.tokens(8, 512), [(model.model.model, "layers")]
+
 
 MODELS = {
     **judge.MODELS,
+    "hf_gpt2": hf_gpt2,
+    "hf_llama": hf_llama,
     # Deep and narrow, with many tokens: what the checkpoints hold is most of the peak.
     "gpt_held": lambda: judge.gpt(layers=48, width=32, length=1024, batch=16),
 }
@@ -61,8 +86,31 @@ class DeepSpeedCheckpointed(judge.Checkpointed):
     checkpointing = None
 
     def forward(self, x, *args, **kwargs):
-        assert not kwargs
-        return self.checkpointing.checkpoint(self.run, x, *args)
+        return self.checkpointing.checkpoint(lambda x: self.run(x, *args, **kwargs), x)
+
+
+class Group(torch.nn.Module):
+    """Blocks one after the other, to be exported together."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(blocks)
+
+    def forward(self, x, *args):
+        for block in self.blocks:
+            x = block(x, *args)
+        return x
+
+
+def arguments_of(blocks, model, inputs):
+    """What each block is called with in a plain step."""
+    seen = {}
+    hooks = [block.register_forward_pre_hook(lambda module, given: seen.update({module: given}))
+             for block in blocks]
+    model(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
 class Checkpoints:
@@ -91,10 +139,16 @@ class Checkpoints:
         DeepSpeedCheckpointed.checkpointing = self.deepspeed
         return lambda blocks: DeepSpeedCheckpointed(blocks, True)
 
-    def put(self, runs, job):
+    def put(self, model, inputs, runs, job):
         if not job["segments"]:
             return []
         make = self.wrapper(job)
+        if job.get("as_exported"):
+            blocks = [block for parent, name in runs for block in getattr(parent, name)]
+            given = arguments_of(blocks, model, inputs)
+            checkpoint = make
+            make = lambda group: checkpoint(
+                [torch.export.export(Group(group), given[group[0]]).module()])
         undo = []
         sizes = judge.group_sizes(runs, job["segments"])
         for (parent, name), groups in zip(runs, sizes):
@@ -117,8 +171,10 @@ def step(model, inputs):
     loss.backward()
 
 
-def forget_earlier_settings(checkpoints):
-    """What a fresh process would not have: other settings' buffers, other threads' workspaces."""
+def forget_earlier_settings(model, checkpoints):
+    """What a fresh process would not have: other settings' gradients and buffers, other threads'
+    workspaces."""
+    model.zero_grad(set_to_none=True)
     if checkpoints.deepspeed is not None:
         checkpoints.deepspeed.reset()
     gc.collect()
@@ -142,6 +198,7 @@ def peaks(model, inputs):
 def main():
     warnings.filterwarnings("ignore")
     jobs = json.load(open(sys.argv[1]))
+    estimator_models.answer_as_on_a_card()
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     checkpoints = Checkpoints()
     results = {}
@@ -151,8 +208,8 @@ def main():
         inputs = tuple(t.cuda() for t in inputs)
         results[name] = []
         for job in settings:
-            forget_earlier_settings(checkpoints)
-            undo = checkpoints.put(runs, job)
+            undo = checkpoints.put(model, inputs, runs, job)
+            forget_earlier_settings(model, checkpoints)
             try:
                 results[name].append(peaks(model, inputs))
             except Exception as error:  # noqa: BLE001 - named in the table
