@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "calibrated_calls.hpp"
 #include "call_values.hpp"
 #include "tidemark/errors.hpp"
 
@@ -20,77 +22,50 @@ namespace tidemark {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Call = std::function<void()>;
+using Call = std::function<void()>;  // what is timed
 
-// One call of a kind of work: how much it does, and how to make what it needs.
-struct Measurable {
-  double amount = 0;  // floating-point operations, or bytes for memory
-  std::function<Call(const at::TensorOptions&)> prepare;
-};
-
-double square_matmul_operations(std::int64_t size) {
-  const auto n = static_cast<double>(size);
-  return 2 * n * n * n;
-}
-
-Measurable matmul(std::int64_t size) {
-  return {square_matmul_operations(size), [size](const at::TensorOptions& options) -> Call {
-            const at::Tensor a = at::ones({size, size}, options);
-            return [a, b = at::ones_like(a), out = at::empty_like(a)]() mutable {
-              at::mm_out(out, a, b);
-            };
-          }};
-}
-
-Measurable convolution(std::int64_t images) {
-  constexpr std::int64_t channels = 64;
-  constexpr std::int64_t side = 28;
-  constexpr std::int64_t window = 3;
-  const auto amount =
-      static_cast<double>(2 * images * channels * channels * side * side * window * window);
-  return {amount, [images](const at::TensorOptions& options) -> Call {
-            const at::Tensor x = at::ones({images, channels, side, side}, options);
-            const at::Tensor weight = at::ones({channels, channels, window, window}, options);
-            return [x, weight] { (void)at::conv2d(x, weight, {}, 1, 1); };
-          }};
-}
-
-Measurable attention(std::int64_t length) {
-  constexpr std::int64_t heads = 16;
-  constexpr std::int64_t width = 64;
-  const auto amount = static_cast<double>(4 * heads * length * length * width);
-  return {amount, [length](const at::TensorOptions& options) -> Call {
-            const at::Tensor q = at::ones({1, heads, length, width}, options);
-            return [q] { (void)at::scaled_dot_product_attention(q, q, q); };
-          }};
-}
-
-// Reads twice and writes once.
-Measurable addition(std::int64_t bytes) {
-  return {static_cast<double>(bytes), [bytes](const at::TensorOptions& options) -> Call {
-            const auto element = static_cast<std::int64_t>(options.dtype().itemsize());
-            const at::Tensor a = at::ones({bytes / 3 / element}, options);
-            return [a, b = at::ones_like(a), out = at::empty_like(a)]() mutable {
-              at::add_out(out, a, b);
-            };
-          }};
-}
-
-struct WorkRow {
-  Work work;
-  std::vector<Measurable> calls;
-};
-
-std::vector<WorkRow> measured_work() {
-  std::vector<WorkRow> rows{
-      {Work::matmul, {}}, {Work::convolution, {}}, {Work::attention, {}}, {Work::memory, {}}};
-  for (std::int64_t n = 128; n <= 8192; n *= 2) rows[0].calls.push_back(matmul(n));
-  for (std::int64_t n = 1; n <= 256; n *= 4) rows[1].calls.push_back(convolution(n));
-  for (std::int64_t n = 128; n <= 8192; n *= 2) rows[2].calls.push_back(attention(n));
-  for (std::int64_t n = 1 << 16; n <= std::int64_t{1} << 30; n *= 4) {
-    rows[3].calls.push_back(addition(n));
+// What calls read: one piece of memory larger than the caches, cut into operands again and again.
+class Arena {
+ public:
+  Arena(const at::TensorOptions& options, double bytes) {
+    constexpr std::int64_t drawn = 1 << 20;
+    const auto element = static_cast<double>(options.dtype().itemsize());
+    const auto count = static_cast<std::int64_t>(bytes / element);
+    values_ = at::rand({drawn}, options).repeat({(count + drawn - 1) / drawn});
   }
-  return rows;
+
+  [[nodiscard]] bool holds(const CalibratedSize& call) const {
+    return operand_bytes(call) <= static_cast<double>(values_.nbytes());
+  }
+
+  [[nodiscard]] double operand_bytes(const CalibratedSize& call) const {
+    double together = 0;
+    for (const auto& sizes : call.operands) {
+      together += static_cast<double>(c10::multiply_integers(sizes));
+    }
+    return together * static_cast<double>(values_.itemsize());
+  }
+
+  [[nodiscard]] std::vector<at::Tensor> cut(const CalibratedSize& call) {
+    std::vector<at::Tensor> operands;
+    for (const auto& sizes : call.operands) {
+      const std::int64_t count = c10::multiply_integers(sizes);
+      if (at_ + count > values_.numel()) at_ = 0;
+      operands.push_back(values_.narrow(0, at_, count).view(sizes));
+      at_ += count;
+    }
+    return operands;
+  }
+
+ private:
+  at::Tensor values_;
+  std::int64_t at_ = 0;
+};
+
+// Whatever else the machine does makes a batch slower, never faster: the second fastest.
+double least_disturbed(std::vector<double> times) {
+  std::nth_element(times.begin(), times.begin() + 1, times.end());
+  return times[1];
 }
 
 class Calibration {
@@ -98,32 +73,40 @@ class Calibration {
   Calibration(Backend& backend, const CalibrationEffort& effort)
       : backend_(backend), effort_(effort) {}
 
+  // From here on results lie in memory that the process already has, as in every step but the
+  // first.
+  void touch_memory() {
+    constexpr double block = 4 << 20;
+    std::vector<at::Tensor> blocks;
+    for (double touched = 0; touched < 2 * effort_.cache_bytes; touched += block) {
+      blocks.push_back(at::ones({static_cast<std::int64_t>(block)}, options(ScalarType::int8)));
+    }
+  }
+
   void measure_curves(MachineRates& rates) {
     const std::vector<ScalarType> types =
         backend_.device().is_cpu()
             ? std::vector{ScalarType::float32, ScalarType::bfloat16}
             : std::vector{ScalarType::float32, ScalarType::bfloat16, ScalarType::float16};
-    for (const WorkRow& row : measured_work()) {
-      const double largest =
-          row.work == Work::memory ? effort_.largest_bytes : effort_.largest_operations;
-      for (const ScalarType type : types) {
-        RateCurve curve{.work = row.work, .dtype = type, .points = {}};
-        for (const Measurable& call : row.calls) {
-          if (call.amount > largest) break;
-          const auto options = at::TensorOptions().dtype(to_torch(type)).device(backend_.device());
-          const double seconds = seconds_per_call(call.prepare(options));
-          curve.points.push_back({.amount = call.amount, .per_second = call.amount / seconds});
-        }
+    for (const ScalarType type : types) {
+      Arena arena(options(type), effort_.largest_bytes);
+      for (const CalibratedCurve& calls : calibrated_curves(element_bytes(type))) {
+        RateCurve curve = measure(calls, arena);
+        curve.dtype = type;
+        if (!curve.points.empty()) rates.curves.push_back(std::move(curve));
         backend_.empty_caches();
-        rates.curves.push_back(std::move(curve));
       }
     }
   }
 
   // A call that does next to nothing, one after the other without waiting.
   [[nodiscard]] double launch_seconds() {
-    at::Tensor one = at::ones({1}, at::TensorOptions().device(backend_.device()));
-    return seconds_per_call([one]() mutable { one.add_(1); });
+    Arena arena(options(ScalarType::float32), effort_.cache_bytes);
+    return seconds_per_call(
+        {.amount = 1,
+         .operands = {{1}, {1}},
+         .bind = [](const auto& t) { return [t] { return at::add(t[0], t[1]); }; }},
+        arena);
   }
 
   [[nodiscard]] double copy_within_device() {
@@ -151,27 +134,91 @@ class Calibration {
     return std::min(Bytes{256} << 20, static_cast<Bytes>(effort_.largest_bytes));
   }
 
-  // Twice as many calls until they take long enough to be timed.
-  [[nodiscard]] double seconds_per_call(const Call& call) {
-    call();
-    call();
-    for (std::int64_t calls = 1;; calls *= 2) {
-      backend_.synchronize();
-      const Clock::time_point begin = Clock::now();
-      for (std::int64_t i = 0; i < calls; ++i) call();
-      backend_.synchronize();
-      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-      if (seconds >= effort_.seconds_per_point) return seconds / static_cast<double>(calls);
+  [[nodiscard]] at::TensorOptions options(ScalarType type) const {
+    return at::TensorOptions().dtype(to_torch(type)).device(backend_.device());
+  }
+
+  [[nodiscard]] bool is_too_large(const CalibratedSize& call, Work work, const Arena& arena) const {
+    const bool is_product = work < Work::memory;
+    return !arena.holds(call) || (is_product && call.amount > effort_.largest_operations);
+  }
+
+  // Larger and larger calls, until the next would take too long.
+  [[nodiscard]] RateCurve measure(const CalibratedCurve& calls, Arena& arena) {
+    RateCurve curve{.work = calls.work, .width = calls.width, .points = {}};
+    for (const CalibratedSize& call : calls.sizes) {
+      if (is_too_large(call, calls.work, arena)) break;
+      if (!curve.points.empty() &&
+          call.amount / curve.points.back().per_second > effort_.longest_call_seconds) {
+        break;
+      }
+      const double seconds = seconds_per_call(call, arena);
+      curve.points.push_back({.amount = call.amount, .per_second = call.amount / seconds});
     }
+    return curve;
+  }
+
+  // So many pieces of that size that a piece is out of the caches when its turn comes again, but no
+  // more than a step may have: of small tensors it finds some in the caches.
+  [[nodiscard]] std::size_t more_than_cached(double bytes) const {
+    constexpr double most = 64;
+    return static_cast<std::size_t>(
+        std::clamp(std::ceil(effort_.cache_bytes / std::max(1.0, bytes)), 2.0, most));
+  }
+
+  // As a step makes its calls: each on other operands, its result in memory that was not used for a
+  // while. A processor would have both in its caches if one call were simply repeated.
+  [[nodiscard]] double seconds_per_call(const CalibratedSize& size, Arena& arena) {
+    const std::size_t operands = more_than_cached(arena.operand_bytes(size));
+    std::vector<CalibratedCall> calls;
+    while (calls.size() < operands) calls.push_back(size.bind(arena.cut(size)));
+    const at::Tensor first = calls.front()();
+    std::vector<at::Tensor> made(more_than_cached(static_cast<double>(first.nbytes())));
+    std::size_t next = 0;
+    return seconds_per_call(
+        [&] {
+          made[next % made.size()] = calls[next % calls.size()]();
+          ++next;
+        },
+        calls.size());
+  }
+
+  [[nodiscard]] double seconds_of(const Call& call, std::size_t repetitions) {
+    backend_.synchronize();
+    const Clock::time_point begin = Clock::now();
+    for (std::size_t i = 0; i < repetitions; ++i) call();
+    backend_.synchronize();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+
+  // From a few batches. Before them, as many calls as it takes to warm up, and for as long
+  // as they do not take too long.
+  [[nodiscard]] double seconds_per_call(const Call& call, std::size_t warm_up) {
+    constexpr std::size_t batches = 5;
+    const double enough = effort_.seconds_per_point / batches;
+    double seconds = 0;
+    std::size_t repetitions = 1;
+    for (std::size_t done = 0;; done += repetitions, repetitions *= 2) {
+      seconds = seconds_of(call, repetitions);
+      const bool is_warm = done + repetitions > warm_up || seconds > effort_.seconds_per_point;
+      if (done > 0 && is_warm && seconds >= enough) break;
+    }
+    repetitions =
+        static_cast<std::size_t>(std::ceil(enough / seconds * static_cast<double>(repetitions)));
+    std::vector<double> times;
+    for (std::size_t b = 0; b < batches; ++b) times.push_back(seconds_of(call, repetitions));
+    return least_disturbed(std::move(times)) / static_cast<double>(repetitions);
   }
 
   [[nodiscard]] double rate(const IssueCopy& issue) {
     const std::unique_ptr<CopyQueues> queues = backend_.make_queues();
     std::int32_t step = 0;
-    const double seconds = seconds_per_call([&] {
-      issue(static_cast<StepId>(step++), *queues);
-      queues->finish();
-    });
+    const double seconds = seconds_per_call(
+        [&] {
+          issue(static_cast<StepId>(step++), *queues);
+          queues->finish();
+        },
+        1);
     return static_cast<double>(copied_bytes()) / seconds;
   }
 
@@ -206,9 +253,17 @@ class Calibration {
 
 CalibrationEffort effort_for(const Backend& backend) {
   if (backend.device().is_cpu()) {
-    return {.seconds_per_point = 0.02, .largest_operations = 2e10, .largest_bytes = 3e8};
+    return {.seconds_per_point = 0.01,
+            .longest_call_seconds = 0.03,
+            .largest_operations = 4e9,
+            .largest_bytes = 3e8,
+            .cache_bytes = 1e8};
   }
-  return {.seconds_per_point = 0.02, .largest_operations = 2e12, .largest_bytes = 2e9};
+  return {.seconds_per_point = 0.02,
+          .longest_call_seconds = 0.1,
+          .largest_operations = 2e12,
+          .largest_bytes = 2e9,
+          .cache_bytes = 3e8};
 }
 
 MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kind,
@@ -222,6 +277,7 @@ MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kin
   rates.name = name;
   rates.kind = kind;
   Calibration calibration(backend, effort);
+  calibration.touch_memory();
   rates.launch_seconds = calibration.launch_seconds();
   calibration.measure_curves(rates);
   rates.copy_bytes_per_second = calibration.copy_within_device();

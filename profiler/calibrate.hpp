@@ -9,11 +9,13 @@ namespace tidemark {
 struct CalibrationEffort {
   double seconds_per_point = 0.05;  // at least so long does each measurement repeat its call
   // Calls above these are left out: a processor would need minutes for them.
+  double longest_call_seconds = 0.1;
   double largest_operations = 0;
   double largest_bytes = 0;
+  double cache_bytes = 0;  // more than the device's caches hold
 };
 
-// The default effort for a device: a few seconds in all on a GPU, under a minute on a processor.
+// The default effort for a device: under a minute in all.
 [[nodiscard]] CalibrationEffort effort_for(const Backend& backend);
 
 // Runs each call on the device again and again and takes the time from the first to the last.

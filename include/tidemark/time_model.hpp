@@ -15,24 +15,45 @@
 
 namespace tidemark {
 
-// What limits an operator; `memory` is everything that mostly reads and writes.
-enum class Work : std::uint8_t { matmul, convolution, attention, memory };
-inline constexpr std::size_t work_count = 4;
+// The kinds of work that an operator may do; a calibration measures the rate of each. A GPU does
+// all but products at its memory's speed, so its data sheet has no rates for them. A processor does
+// not.
+enum class Work : std::uint8_t {
+  matmul,       // floating-point operations, as in the next six
+  convolution,  // with a window
+  convolution_backward,
+  pointwise,  // convolution without one
+  pointwise_backward,
+  attention,
+  attention_backward,
+  memory,       // bytes read and written: everything else
+  random,       // numbers drawn
+  exponential,  // exponentials, logarithms, error functions
+  tanh,
+  indexed,     // elements handled one by one: masks, gathering, scattering, transposing copies
+  batch_norm,  // elements, as in the next one
+  layer_norm,
+  pooling,  // elements of all windows
+};
+inline constexpr std::size_t work_count = 15;
 
 [[nodiscard]] std::string_view name(Work work);  // "matmul", "convolution", ...
 
-// An achieved rate of one call of that size: floating-point operations, or bytes for `memory`.
+// An achieved rate of one call of that size, in the unit of its work.
 struct RatePoint {
   double amount = 0;  // in one call
   double per_second = 0;
   bool operator==(const RatePoint&) const = default;
 };
 
-// By ascending amount. Between two points the rate changes with the logarithm of the amount; beyond
-// the ends that of the nearest point holds.
+// By ascending amount. Between two points the logarithm of the rate changes with that of the
+// amount; beyond the ends the rate of the nearest point holds.
 struct RateCurve {
   Work work = Work::memory;
   ScalarType dtype = ScalarType::float32;
+  // Of products: the narrowest side of the matrices, the fewest channels, the width of a head.
+  // Zero: the curve serves any.
+  double width = 0;
   std::vector<RatePoint> points;
   bool operator==(const RateCurve&) const = default;
 };
@@ -55,22 +76,30 @@ struct MachineRates {
 // Shares of the data sheet's rates that real kernels are known to reach.
 [[nodiscard]] MachineRates rates_of(const GpuProfile& profile);
 
-// The rate of a call; the curve of another element type or kind of work serves where there is none
-// of its own. nullopt: no curve at all.
-[[nodiscard]] std::optional<double> rate_for(const MachineRates& rates, Work work, ScalarType dtype,
-                                             double amount);
+// So much of one kind of work.
+struct WorkPart {
+  Work work = Work::memory;
+  double amount = 0;
+  double width = 0;  // of products; see RateCurve
+  bool operator==(const WorkPart&) const = default;
+};
+
+// The rate of a call. Where there is no curve of its own, that of another element type serves, a
+// forward product's serves the backward one and a matrix product's any product; other work then
+// goes at the memory's speed. nullopt: no curve serves.
+[[nodiscard]] std::optional<double> rate_for(const MachineRates& rates, const WorkPart& part,
+                                             ScalarType dtype);
 
 // One call's work, from the sizes and types of its tensors.
 struct OpWork {
-  Work work = Work::memory;
   ScalarType dtype = ScalarType::float32;
-  double operations = 0;  // floating-point, a multiplication and an addition being two
-  double bytes = 0;       // read and written
+  std::vector<WorkPart> parts;  // one after the other; empty: it only reads and writes
+  double bytes = 0;             // read and written
   bool operator==(const OpWork&) const = default;
 };
 [[nodiscard]] OpWork work_of(const StepTrace& trace, const Op& op);
 
-// The longest of computing, reading and writing, and launching.
+// The longest of the parts together, reading and writing, and launching.
 [[nodiscard]] Nanoseconds modelled_duration(const StepTrace& trace, const Op& op,
                                             const MachineRates& rates);
 

@@ -17,7 +17,11 @@ ExitCode run_calibrate(const Arguments& arguments, const Streams& streams) {
       "threads", po::value<std::int32_t>()->default_value(0), "CPU threads; 0: the machine's own")(
       "output,o", po::value<std::string>(), "the file to write, such as machine.json");
   const auto given = parse_options(
-      "calibrate", "Measures what a machine achieves, for times modelled elsewhere (--machine).",
+      "calibrate",
+      "Measures what a machine achieves, for times modelled elsewhere (--machine): matrix\n"
+      "products, convolutions and attention, forward and backward, memory, random numbers,\n"
+      "exponentials, masks and gathering, normalization and pooling, each in several sizes.\n"
+      "Takes under a minute; other work on the machine makes the rates too low.",
       options, {}, arguments, streams);
   if (!given) return ExitCode::done;
   const auto device =

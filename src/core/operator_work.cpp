@@ -4,17 +4,13 @@
 #include <array>
 #include <string_view>
 
+#include "call_tensors.hpp"
+#include "element_work.hpp"
 #include "tidemark/time_model.hpp"
 
 namespace tidemark {
 
 namespace {
-
-double elements(const TensorView& view) {
-  double count = 1;
-  for (const std::int64_t size : view.sizes) count *= static_cast<double>(size);
-  return count;
-}
 
 // What is really touched: expanded dimensions lie on the same bytes.
 double touched_bytes(const TensorView& view) {
@@ -42,31 +38,21 @@ class CallWork {
   OpWork work() {
     OpWork work;
     work.bytes = bytes();
-    if (const TensorView* first = first_tensor()) work.dtype = first->dtype;
-    if (const auto operations = matmul_operations()) {
-      work.work = Work::matmul;
-      work.operations = *operations;
-    } else if (const auto convolved = convolution_operations()) {
-      work.work = Work::convolution;
-      work.operations = *convolved;
-    } else if (const auto attended = attention_operations()) {
-      work.work = Work::attention;
-      work.operations = *attended;
+    if (const TensorView* first = first_tensor_argument(call_)) work.dtype = first->dtype;
+    for (const auto& product : {matmul(), convolution(), attention()}) {
+      if (!product) continue;
+      work.parts = {*product};
+      return work;
     }
+    work.parts = element_work(op_, call_);
     return work;
   }
 
  private:
-  [[nodiscard]] const TensorView* tensor(std::size_t argument) const {
-    if (argument >= call_.arguments.size()) return nullptr;
-    return std::get_if<TensorView>(&call_.arguments[argument].value);
-  }
+  using Product = std::optional<WorkPart>;
 
-  [[nodiscard]] const TensorView* first_tensor() const {
-    for (std::size_t a = 0; a < call_.arguments.size(); ++a) {
-      if (const TensorView* view = tensor(a)) return view;
-    }
-    return nullptr;
+  [[nodiscard]] const TensorView* tensor(std::size_t argument) const {
+    return tensor_argument(call_, argument);
   }
 
   [[nodiscard]] bool flag(std::size_t argument) const {
@@ -75,40 +61,48 @@ class CallWork {
     return value != nullptr && *value;
   }
 
+  // `left`: rows by inner, once or in a batch.
+  static WorkPart product_of(const TensorView& left, double rows, double columns) {
+    return {.work = Work::matmul,
+            .amount = 2 * elements(left) * columns,
+            .width = std::min({rows, size_from_end(left, 1), columns})};
+  }
+
   // mm and its relatives: rows x inner by inner x columns, for each matrix of a batch.
-  [[nodiscard]] std::optional<double> matmul_operations() const {
-    struct Product {
+  [[nodiscard]] Product matmul() const {
+    struct Operands {
       std::string_view name;
       std::size_t left;
       std::size_t right;
     };
-    static constexpr std::array<Product, 8> products{{{"aten::mm", 0, 1},
-                                                      {"aten::addmm", 1, 2},
-                                                      {"aten::addmm_", 1, 2},
-                                                      {"aten::bmm", 0, 1},
-                                                      {"aten::baddbmm", 1, 2},
-                                                      {"aten::baddbmm_", 1, 2},
-                                                      {"aten::_addmm_activation", 1, 2},
-                                                      {"aten::_scaled_mm", 0, 1}}};
+    static constexpr std::array<Operands, 8> products{{{"aten::mm", 0, 1},
+                                                       {"aten::addmm", 1, 2},
+                                                       {"aten::addmm_", 1, 2},
+                                                       {"aten::bmm", 0, 1},
+                                                       {"aten::baddbmm", 1, 2},
+                                                       {"aten::baddbmm_", 1, 2},
+                                                       {"aten::_addmm_activation", 1, 2},
+                                                       {"aten::_scaled_mm", 0, 1}}};
     if (op_.name == "aten::linear" || op_.name == "aten::mkldnn_linear") {
       const TensorView* input = tensor(0);
       const TensorView* weight = tensor(1);
       if (input == nullptr || weight == nullptr) return std::nullopt;
-      return 2 * elements(*input) * size_from_end(*weight, 2);
+      const double rows = elements(*input) / std::max(1.0, size_from_end(*input, 1));
+      return product_of(*input, rows, size_from_end(*weight, 2));
     }
-    for (const Product& product : products) {
+    for (const Operands& product : products) {
       if (op_.name != product.name) continue;
       const TensorView* left = tensor(product.left);
       const TensorView* right = tensor(product.right);
       if (left == nullptr || right == nullptr) return std::nullopt;
-      return 2 * elements(*left) * size_from_end(*right, 1);
+      return product_of(*left, size_from_end(*left, 2), size_from_end(*right, 1));
     }
     return std::nullopt;
   }
 
   // Each output element takes one multiplication and addition per weight of its channel; each of
   // the two gradients costs as much as the convolution.
-  [[nodiscard]] std::optional<double> convolution_operations() const {
+  [[nodiscard]] Product convolution() const {
     const std::string_view name = op_.name;
     const bool is_forward =
         name == "aten::convolution" || name == "aten::_convolution" ||
@@ -124,20 +118,41 @@ class CallWork {
                               (name.ends_with("aten::convolution") && flag(6)) ||
                               (name.ends_with("aten::_convolution") && flag(6));
       const TensorView* weight = tensor(1);
-      const TensorView* scattered = transposes ? tensor(0) : first_result();
-      return one_convolution(scattered, weight);
+      const TensorView* scattered = transposes ? tensor(0) : first_result(call_);
+      return one_convolution(scattered, weight, false);
     }
     if (!is_backward) return std::nullopt;
     const bool transposes = flag(7);
-    const auto once = one_convolution(transposes ? tensor(1) : tensor(0), tensor(2));
-    return once ? std::optional(*once * wanted_gradients()) : std::nullopt;
+    Product product = one_convolution(transposes ? tensor(1) : tensor(0), tensor(2), true);
+    if (product) product->amount *= wanted_gradients();
+    return product;
   }
 
-  [[nodiscard]] static std::optional<double> one_convolution(const TensorView* positions,
-                                                             const TensorView* weight) {
-    if (positions == nullptr || weight == nullptr || weight->sizes.empty()) return std::nullopt;
+  // As a matrix product: positions by the weights of an output channel by the output channels of a
+  // group. The weights' first dimension counts the channels that the positions have.
+  [[nodiscard]] Product one_convolution(const TensorView* positions, const TensorView* weight,
+                                        bool is_backward) const {
+    if (positions == nullptr || weight == nullptr || weight->sizes.size() < 2) return std::nullopt;
     const auto channels = static_cast<double>(std::max<std::int64_t>(1, weight->sizes.front()));
-    return 2 * elements(*positions) * elements(*weight) / channels;
+    const double weights = elements(*weight) / channels;
+    const bool has_window = weights > static_cast<double>(weight->sizes[1]);
+    Work work = has_window ? Work::convolution : Work::pointwise;
+    if (is_backward) work = has_window ? Work::convolution_backward : Work::pointwise_backward;
+    return WorkPart{
+        .work = work,
+        .amount = 2 * elements(*positions) * weights,
+        .width = std::min({channels / groups(), weights, elements(*positions) / channels})};
+  }
+
+  // The last integer argument, in every form that has groups.
+  [[nodiscard]] double groups() const {
+    double groups = 1;
+    for (const CallValue& argument : call_.arguments) {
+      if (const auto* number = std::get_if<std::int64_t>(&argument.value)) {
+        groups = static_cast<double>(std::max<std::int64_t>(1, *number));
+      }
+    }
+    return groups;
   }
 
   // Of the input's and the weight's gradient, by output_mask, the last argument.
@@ -155,7 +170,7 @@ class CallWork {
 
   // Two matrix products forward, five backward, of every query with every key; half of them under
   // a causal mask.
-  [[nodiscard]] std::optional<double> attention_operations() const {
+  [[nodiscard]] Product attention() const {
     struct Attention {
       std::string_view name;
       std::size_t query;  // key and value follow
@@ -180,21 +195,16 @@ class CallWork {
       const TensorView* key = tensor(attention.query + 1);
       const TensorView* value = tensor(attention.query + 2);
       if (query == nullptr || key == nullptr || value == nullptr) return std::nullopt;
-      const double pairs = elements(*query) / size_from_end(*query, 1) * size_from_end(*key, 2);
-      const double query_width = size_from_end(*query, 1);
+      const double query_width = std::max(1.0, size_from_end(*query, 1));
+      const double pairs = elements(*query) / query_width * size_from_end(*key, 2);
       const double value_width = size_from_end(*value, 1);
       const double products =
           attention.is_backward ? 3 * query_width + 2 * value_width : query_width + value_width;
-      return 2 * pairs * products * (flag(attention.is_causal) ? 0.5 : 1);
+      return WorkPart{.work = attention.is_backward ? Work::attention_backward : Work::attention,
+                      .amount = 2 * pairs * products * (flag(attention.is_causal) ? 0.5 : 1),
+                      .width = query_width};
     }
     return std::nullopt;
-  }
-
-  [[nodiscard]] const TensorView* first_result() const {
-    for (const CallValue& result : call_.results) {
-      if (const auto* view = std::get_if<TensorView>(&result.value)) return view;
-    }
-    return nullptr;
   }
 
   // Reading a table at some places reads as much as it gives.
@@ -252,10 +262,7 @@ double storage_bytes(const StepTrace& trace, const Op& op) {
 
 OpWork work_of(const StepTrace& trace, const Op& op) {
   if (op.call) return CallWork(op, *op.call).work();
-  return {.work = Work::memory,
-          .dtype = ScalarType::float32,
-          .operations = 0,
-          .bytes = storage_bytes(trace, op)};
+  return {.dtype = ScalarType::float32, .parts = {}, .bytes = storage_bytes(trace, op)};
 }
 
 }  // namespace tidemark

@@ -16,12 +16,19 @@ constexpr double attention_share = 0.45;
 constexpr double memory_share = 0.85;
 constexpr double eager_launch_seconds = 5e-6;
 
-const RateCurve* find_curve(const MachineRates& rates, Work work, ScalarType dtype) {
-  const auto found =
-      std::find_if(rates.curves.begin(), rates.curves.end(), [&](const RateCurve& curve) {
-        return curve.work == work && curve.dtype == dtype && !curve.points.empty();
-      });
-  return found == rates.curves.end() ? nullptr : &*found;
+using Curves = std::vector<const RateCurve*>;
+
+// Of every width, narrowest first.
+Curves curves_of(const MachineRates& rates, Work work, ScalarType dtype) {
+  Curves found;
+  for (const RateCurve& curve : rates.curves) {
+    if (curve.work == work && curve.dtype == dtype && !curve.points.empty()) {
+      found.push_back(&curve);
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const RateCurve* a, const RateCurve* b) { return a->width < b->width; });
+  return found;
 }
 
 // The tensor units treat both half types alike.
@@ -36,13 +43,45 @@ ScalarType twin(ScalarType dtype) {
   }
 }
 
-const RateCurve* serving_curve(const MachineRates& rates, Work work, ScalarType dtype) {
-  for (const Work kind : {work, work == Work::memory ? Work::memory : Work::matmul}) {
+// The kind itself, then those whose rates serve in its place.
+std::vector<Work> serving_kinds(Work work) {
+  switch (work) {
+    case Work::convolution_backward:
+      return {work, Work::convolution, Work::matmul};
+    case Work::pointwise:
+      return {work, Work::convolution, Work::matmul};
+    case Work::pointwise_backward:
+      return {work, Work::convolution_backward, Work::convolution, Work::matmul};
+    case Work::attention_backward:
+      return {work, Work::attention, Work::matmul};
+    case Work::convolution:
+    case Work::attention:
+      return {work, Work::matmul};
+    default:
+      return {work};
+  }
+}
+
+Curves serving_curves(const MachineRates& rates, Work work, ScalarType dtype) {
+  for (const Work kind : serving_kinds(work)) {
     for (const ScalarType type : {dtype, twin(dtype), ScalarType::float32}) {
-      if (const RateCurve* curve = find_curve(rates, kind, type)) return curve;
+      Curves curves = curves_of(rates, kind, type);
+      if (!curves.empty()) return curves;
     }
   }
-  return nullptr;
+  return {};
+}
+
+struct Known {
+  double at = 0;
+  double value = 0;
+};
+
+// On the straight line through both points where both axes are logarithms.
+double between(const Known& low, const Known& high, double at) {
+  if (!(low.at > 0) || !(high.at > low.at)) return high.value;
+  const double share = std::log(at / low.at) / std::log(high.at / low.at);
+  return low.value * std::pow(high.value / low.value, share);
 }
 
 double rate_on(const RateCurve& curve, double amount) {
@@ -52,22 +91,43 @@ double rate_on(const RateCurve& curve, double amount) {
   if (above == points.begin()) return points.front().per_second;
   if (above == points.end()) return points.back().per_second;
   const RatePoint& low = *(above - 1);
-  const RatePoint& high = *above;
-  const double share = std::log(amount / low.amount) / std::log(high.amount / low.amount);
-  return low.per_second + share * (high.per_second - low.per_second);
+  return between({low.amount, low.per_second}, {above->amount, above->per_second}, amount);
 }
 
-double seconds_for(const MachineRates& rates, Work work, ScalarType dtype, double amount) {
-  if (amount <= 0) return 0;
-  const std::optional<double> rate = rate_for(rates, work, dtype, amount);
-  return rate && *rate > 0 ? amount / *rate : 0;
+double rate_on(const Curves& curves, double amount, double width) {
+  const auto above = std::find_if(curves.begin(), curves.end(),
+                                  [&](const RateCurve* c) { return c->width >= width; });
+  if (above == curves.begin()) return rate_on(*curves.front(), amount);
+  if (above == curves.end()) return rate_on(*curves.back(), amount);
+  const RateCurve& low = **(above - 1);
+  const RateCurve& high = **above;
+  return between({low.width, rate_on(low, amount)}, {high.width, rate_on(high, amount)}, width);
+}
+
+double seconds_for(const MachineRates& rates, const WorkPart& part, ScalarType dtype) {
+  if (part.amount <= 0) return 0;
+  const std::optional<double> rate = rate_for(rates, part, dtype);
+  return rate && *rate > 0 ? part.amount / *rate : 0;
 }
 
 }  // namespace
 
 std::string_view name(Work work) {
-  static constexpr std::array<std::string_view, work_count> names{"matmul", "convolution",
-                                                                  "attention", "memory"};
+  static constexpr std::array<std::string_view, work_count> names{"matmul",
+                                                                  "convolution",
+                                                                  "convolution_backward",
+                                                                  "pointwise",
+                                                                  "pointwise_backward",
+                                                                  "attention",
+                                                                  "attention_backward",
+                                                                  "memory",
+                                                                  "random",
+                                                                  "exponential",
+                                                                  "tanh",
+                                                                  "indexed",
+                                                                  "batch_norm",
+                                                                  "layer_norm",
+                                                                  "pooling"};
   return names.at(static_cast<std::size_t>(work));
 }
 
@@ -78,7 +138,7 @@ MachineRates rates_of(const GpuProfile& profile) {
   rates.launch_seconds = eager_launch_seconds;
   const auto add = [&](Work work, ScalarType dtype, double per_second) {
     if (per_second <= 0) return;
-    rates.curves.push_back({.work = work, .dtype = dtype, .points = {{1, per_second}}});
+    rates.curves.push_back({.work = work, .dtype = dtype, .width = 0, .points = {{1, per_second}}});
   };
   const DenseRates& dense = profile.dense;
   // PyTorch multiplies matrices in full fp32 unless told otherwise, and convolves in TF32.
@@ -103,17 +163,19 @@ MachineRates rates_of(const GpuProfile& profile) {
   return rates;
 }
 
-std::optional<double> rate_for(const MachineRates& rates, Work work, ScalarType dtype,
-                               double amount) {
-  const RateCurve* curve = serving_curve(rates, work, dtype);
-  return curve == nullptr ? std::nullopt : std::optional(rate_on(*curve, amount));
+std::optional<double> rate_for(const MachineRates& rates, const WorkPart& part, ScalarType dtype) {
+  const Curves curves = serving_curves(rates, part.work, dtype);
+  if (curves.empty()) return std::nullopt;
+  return rate_on(curves, part.amount, part.width);
 }
 
 Nanoseconds modelled_duration(const StepTrace& trace, const Op& op, const MachineRates& rates) {
   const OpWork work = work_of(trace, op);
-  const double longest =
-      std::max({rates.launch_seconds, seconds_for(rates, work.work, work.dtype, work.operations),
-                seconds_for(rates, Work::memory, work.dtype, work.bytes)});
+  double computing = 0;
+  for (const WorkPart& part : work.parts) computing += seconds_for(rates, part, work.dtype);
+  const double moving =
+      seconds_for(rates, {.work = Work::memory, .amount = work.bytes}, work.dtype);
+  const double longest = std::max({rates.launch_seconds, computing, moving});
   return Nanoseconds(std::llround(1e9 * longest));
 }
 

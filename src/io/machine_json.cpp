@@ -22,6 +22,7 @@ double read_positive(const JsonCursor& json) {
 
 OrderedJson curve_to_json(const RateCurve& curve) {
   OrderedJson json{{"work", name(curve.work)}, {"dtype", name(curve.dtype)}};
+  if (curve.width > 0) json["width"] = curve.width;
   json["points"] = OrderedJson::array();
   for (const RatePoint& point : curve.points) {
     json["points"].push_back({{"amount", point.amount}, {"per_second", point.per_second}});
@@ -36,6 +37,7 @@ RateCurve read_curve(const JsonCursor& json) {
   const auto known = scalar_type_from_name(dtype.string());
   if (!known) dtype.fail("is no element type such as bfloat16");
   curve.dtype = *known;
+  if (const auto width = json.find("width")) curve.width = read_positive(*width);
   const JsonCursor points = json.at("points");
   curve.points = points.list<RatePoint>([](const JsonCursor& point) {
     return RatePoint{.amount = read_positive(point.at("amount")),

@@ -55,7 +55,11 @@ int main(int argc, char** argv) {
   write_file(folder + "step.json", format_step_trace(trace));
   write_file(folder + "row.json", format_row_detail(row));
   write_file(folder + "plan.json", format_plan(plan));
-  write_file(folder + "machine.json", format_machine(rates_of(gpu_profile("h200"))));
+  MachineRates machine = rates_of(gpu_profile("h200"));
+  machine.curves.front().width = 128;
+  machine.curves.push_back(
+      {.work = Work::random, .dtype = ScalarType::float32, .width = 0, .points = {{1, 1e9}}});
+  write_file(folder + "machine.json", format_machine(machine));
   write_file(folder + "gpu.json", format_gpu_profile(gpu_profile("h200")));
   return 0;
 }

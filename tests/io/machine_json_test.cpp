@@ -19,8 +19,10 @@ MachineRates full_machine() {
   rates.launch_seconds = 4.5e-6;
   rates.curves = {{.work = Work::matmul,
                    .dtype = ScalarType::bfloat16,
+                   .width = 128,
                    .points = {{1e6, 1e11}, {1e12, 6.5e14}}},
-                  {.work = Work::memory, .dtype = ScalarType::float32, .points = {{1, 3e12}}}};
+                  {.work = Work::memory, .dtype = ScalarType::float32, .points = {{1, 3e12}}},
+                  {.work = Work::random, .dtype = ScalarType::float32, .points = {{4096, 2e9}}}};
   rates.copy_bytes_per_second = 1e12;
   rates.transfer_rates = TransferRates{1, 2, 3, 4};
   rates.transfer_rates_together = TransferRates{5, 6, 7, 8};
@@ -41,6 +43,15 @@ TEST_CASE("a machine's rates survive writing and reading", "[machine_json]") {
   CHECK(parse_machine("m.json", format_machine(least)) == least);
 }
 
+TEST_CASE("a file without widths and the newer kinds of work is read as before", "[machine_json]") {
+  const MachineRates rates = parse_machine("m.json", R"({"format": "tidemark.machine",
+    "schema_version": 1, "device": {"kind": "cpu", "name": "old"}, "launch_seconds": 1e-6,
+    "rates": [{"work": "memory", "dtype": "float32", "points": [{"amount": 1, "per_second": 2}]}]})");
+  CHECK(rates.curves ==
+        std::vector{RateCurve{
+            .work = Work::memory, .dtype = ScalarType::float32, .width = 0, .points = {{1, 2}}}});
+}
+
 TEST_CASE("a broken machine file says where and what", "[machine_json]") {
   const auto refused = [](const std::string& text, const std::string& problem) {
     CHECK_THROWS_AS(parse_machine("m.json", text), InputError);
@@ -49,6 +60,9 @@ TEST_CASE("a broken machine file says where and what", "[machine_json]") {
   refused(damaged("tidemark.machine", "tidemark.sweep"), "tidemark.machine");
   refused(damaged("\"matmul\"", "\"guess\""), "rates[0].work");
   refused(damaged("\"bfloat16\"", "\"bf16\""), "is no element type such as bfloat16");
+  refused(damaged("\"width\": 128.0", "\"width\": 0"), "rates[0].width");
+  refused(damaged("\"width\": 128.0", "\"width\": \"wide\""), "is not a number");
+  refused(damaged("\"random\"", "\"luck\""), "rates[2].work");
   refused(damaged("1000000.0", "1e13"), "ascending amount");
   refused(damaged("1000000.0", "-1"), "is not positive");
   refused(damaged("4.5e-06", "-1"), "is negative");
