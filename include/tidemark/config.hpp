@@ -53,7 +53,7 @@ struct Config {
 
 // The config's text, byte for byte, with only those keys of the block changed whose value differs;
 // a missing key or block is inserted in the file's own style. Comments and order stay.
-[[nodiscard]] std::string with_block(const Config& config, const ActivationCheckpointing& block);
+[[nodiscard]] std::string with_block(const Config& config, const ActivationCheckpointing& wanted);
 
 // The config's text with the groups of blocks that the training code checkpoints under the
 // top-level key "tidemark_segments", which DeepSpeed ignores; no groups: without the key's value

@@ -6,9 +6,9 @@ namespace tidemark {
 
 namespace {
 
+// Of the power of two that holds as many bytes, which are at least one.
 std::size_t exponent_of(Bytes requested) {
-  return static_cast<std::size_t>(
-      std::bit_width(std::bit_ceil(static_cast<std::uint64_t>(requested))) - 1);
+  return static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(requested - 1)));
 }
 
 }  // namespace

@@ -186,9 +186,9 @@ PlacementVerdict PlacementSearch::search(Part part, Bytes offset, Rank rank) {
     passed.emplace_back(next, least_[static_cast<std::size_t>(next)]);
     if (!passes_over(part, next, at)) break;
   }
-  for (auto each = passed.rbegin(); each != passed.rend(); ++each) {
-    least_[static_cast<std::size_t>(each->first)] = each->second;
-  }
+  std::for_each(passed.rbegin(), passed.rend(), [&](const auto& later) {
+    least_[static_cast<std::size_t>(later.first)] = later.second;
+  });
   return verdict;
 }
 
@@ -232,10 +232,10 @@ PlacementVerdict PlacementSearch::try_one(const Part& part, Rank rank, Bytes off
   sort_nearly_sorted(rest);
   PlacementVerdict verdict = PlacementVerdict::impossible;
   if (fits(rest, first, last)) verdict = descend(rest, rank, offset);
-  for (auto each = raised.rbegin(); each != raised.rend(); ++each) {
-    top_[static_cast<std::size_t>(each->rank)] = each->top;
-    least_[static_cast<std::size_t>(each->rank)] = each->least;
-  }
+  std::for_each(raised.rbegin(), raised.rend(), [&](const auto& each) {
+    top_[static_cast<std::size_t>(each.rank)] = each.top;
+    least_[static_cast<std::size_t>(each.rank)] = each.least;
+  });
   is_placed_[r] = 0;
   if (verdict == PlacementVerdict::placed) offsets_[r] = offset;
   return verdict;

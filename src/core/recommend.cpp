@@ -228,7 +228,7 @@ void Recommender::choose_knee() {
   if (!sweep_.recommended.fastest) return;
   const std::size_t fastest = sweep_.recommended.fastest->row;
   const std::size_t smallest = sweep_.recommended.smallest->row;
-  const double peak_span = static_cast<double>(peak(fastest) - peak(smallest));
+  const auto peak_span = static_cast<double>(peak(fastest) - peak(smallest));
   const double time_span = time(smallest) - time(fastest);
   if (peak_span <= 0 || time_span <= 0) {
     sweep_.recommended.knee =
@@ -348,7 +348,7 @@ std::string describe(const SweepRow& row) {
 
 std::string format_bytes(Bytes bytes) {
   static constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
+  auto value = static_cast<double>(bytes);
   std::size_t unit = 0;
   // 1023.5 would be rounded to 1024 of the smaller unit.
   while (std::abs(value) >= 1023.5 && unit + 1 < units.size()) {

@@ -110,7 +110,7 @@ class Judge {
   void end();
   bool operands_agree(const Run& run);
   void check_operand(const Run& run, InstanceId id, const char* verb);
-  void check_first_run(OpId op);
+  void check_first_run(OpId id);
   void check_no_grad(const Run& run);
   void define(InstanceId to, Bytes offset, Bytes bytes, std::optional<int> version);
   bool range_is_defined(InstanceId from, Bytes offset, Bytes bytes) const;
@@ -262,10 +262,9 @@ void Judge::check(const Allocate& allocate) {
 bool Judge::range_is_defined(InstanceId from, Bytes offset, Bytes bytes) const {
   const Alive& state = alive_.at(from);
   if (state.version) return true;
-  for (const auto& [begin, end] : state.parts) {
-    if (begin <= offset && offset + bytes <= end) return true;
-  }
-  return false;
+  return std::any_of(state.parts.begin(), state.parts.end(), [&](const auto& part) {
+    return part.first <= offset && offset + bytes <= part.second;
+  });
 }
 
 // Bytes [offset, offset + bytes) now hold `version`; once all do, so does the instance.

@@ -56,9 +56,9 @@ struct Edit {
 std::string apply(std::string text, std::vector<Edit> edits) {
   std::stable_sort(edits.begin(), edits.end(),
                    [](const Edit& a, const Edit& b) { return a.range.begin < b.range.begin; });
-  for (auto edit = edits.rbegin(); edit != edits.rend(); ++edit) {
-    text.replace(edit->range.begin, edit->range.end - edit->range.begin, edit->text);
-  }
+  std::for_each(edits.rbegin(), edits.rend(), [&](const Edit& edit) {
+    text.replace(edit.range.begin, edit.range.end - edit.range.begin, edit.text);
+  });
   return text;
 }
 

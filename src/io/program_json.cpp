@@ -155,8 +155,7 @@ std::string plain_path(std::string path) {
     if (path.starts_with(prefix)) path = path.substr(prefix.size());
   }
   std::string plain;
-  for (std::size_t i = 0; i < path.size(); ++i) {
-    const char c = path[i];
+  for (const char c : path) {
     if (c == '[' || c == ']' || c == '\'' || c == '"') {
       const bool opens = c == '[' && !plain.empty() && plain.back() != '.';
       if (opens) plain.push_back('.');
