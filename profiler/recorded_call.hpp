@@ -13,6 +13,7 @@
 #include "generator_state.hpp"
 #include "memory_meter.hpp"
 #include "operator_rules.hpp"
+#include "tidemark/program.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
@@ -29,6 +30,7 @@ struct OpenCall final : at::ObserverContext {
   Op op;
   const c10::FunctionSchema* schema = nullptr;
   OpenCall* caller = nullptr;
+  const Node* node = nullptr;  // of the program, where the call is the node's own
   bool has_composite_form = false;
   // Then its children are recorded in its place.
   bool calls_above_autograd = false;

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -81,6 +80,8 @@ class StepRecorder::Recording final : public AllocationObserver {
   void read_arguments(OpenCall& call, const c10::OperatorHandle& op,
                       c10::ArrayRef<const c10::IValue> arguments);
   void note_node(OpenCall& call);
+  void note_handed(const std::vector<Module>& stack, c10::ArrayRef<const c10::IValue> arguments);
+  void note_made(const Node& node, const std::vector<c10::IValue>& results);
   void end_call(OpenCall& call, const at::RecordFunction& function);
   void read_results(OpenCall& call, const std::vector<c10::IValue>& results);
   void note_forward(const OpenCall& call, bool is_listed);
@@ -121,7 +122,9 @@ class StepRecorder::Recording final : public AllocationObserver {
   std::unordered_map<c10::OperatorName, OperatorRules> rules_;
   const Node* last_node_ = nullptr;
   std::string last_source_;
-  std::set<std::string> known_modules_;
+  std::unordered_map<std::string, std::size_t> module_at_;  // by path, in the trace's modules
+  // The modules in which each tensor of the program was made.
+  std::unordered_map<const c10::TensorImpl*, const std::vector<Module>*> made_in_;
   std::string failure_;
   at::CallbackHandle callback_ = 0;
 };
@@ -230,11 +233,46 @@ void StepRecorder::Recording::note_node(OpenCall& call) {
     last_node_ = node;
     last_source_ = innermost_source_line(node->stack_trace);
     for (const Module& module : node->module_stack) {
-      if (known_modules_.insert(module.path).second) trace_.modules.push_back(module);
+      const bool is_new = module_at_.emplace(module.path, trace_.modules.size()).second;
+      if (is_new) trace_.modules.push_back(module);
     }
   }
+  if (innermost_ == nullptr) call.node = node;
   if (!node->module_stack.empty()) call.op.module = node->module_stack.back().path;
   call.op.source = last_source_;
+}
+
+// Whatever a node takes that was made outside a module, and not made to belong to it, the module
+// was given.
+void StepRecorder::Recording::note_handed(const std::vector<Module>& stack,
+                                          c10::ArrayRef<const c10::IValue> arguments) {
+  const auto note = [&](const at::Tensor& tensor) {
+    if (!tensor.defined() || !tensor.has_storage()) return;
+    const std::optional<StorageId> id = table_.find(tensor);
+    const auto maker = made_in_.find(tensor.unsafeGetTensorImpl());
+    if (!id) return;
+    const Role role = table_[*id].role;
+    const bool belongs = role == Role::parameter || role == Role::buffer || role == Role::constant;
+    if (maker == made_in_.end() && belongs) return;
+    const HandedTensor handed{.view = view_of(tensor, *id), .is_view = tensor.is_view()};
+    for (const Module& module : stack) {
+      const auto is_it = [&](const Module& other) { return other.path == module.path; };
+      const bool is_inside = maker != made_in_.end() &&
+                             std::any_of(maker->second->begin(), maker->second->end(), is_it);
+      if (is_inside) continue;
+      std::vector<HandedTensor>& inputs = trace_.modules[module_at_.at(module.path)].inputs;
+      if (std::find(inputs.begin(), inputs.end(), handed) == inputs.end()) inputs.push_back(handed);
+    }
+  };
+  for (const c10::IValue& argument : arguments) for_each_tensor(argument, note);
+}
+
+void StepRecorder::Recording::note_made(const Node& node, const std::vector<c10::IValue>& results) {
+  for (const c10::IValue& result : results) {
+    for_each_tensor(result, [&](const at::Tensor& tensor) {
+      if (tensor.defined()) made_in_[tensor.unsafeGetTensorImpl()] = &node.module_stack;
+    });
+  }
 }
 
 void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::OperatorHandle& op,
@@ -247,6 +285,7 @@ void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::Operator
   is_ours_ = true;
   // Exceptions do not leave an observer: PyTorch would only log them.
   try {
+    if (call.node != nullptr) note_handed(call.node->module_stack, arguments);
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       call.op.call->arguments.push_back(
           to_call_value(arguments[i], *call.schema->arguments()[i].real_type(),
@@ -268,6 +307,7 @@ void StepRecorder::Recording::read_arguments(OpenCall& call, const c10::Operator
 
 void StepRecorder::Recording::end_call(OpenCall& call, const at::RecordFunction& function) {
   innermost_ = call.caller;
+  if (call.node != nullptr) note_made(*call.node, function.outputs());
   if (call.calls_above_autograd) return;
   is_ours_ = true;
   try {
@@ -464,6 +504,11 @@ void StepRecorder::Recording::drop_unused_constants() {
   for (auto& [parameter, view] : trace_.gradients) {
     rename(parameter);
     rename_view(view);
+  }
+  for (Module& module : trace_.modules) {
+    for (HandedTensor& input : module.inputs) rename_view(input.view);
+    std::erase_if(module.inputs,
+                  [](const HandedTensor& input) { return input.view.storage == no_storage; });
   }
 }
 

@@ -9,26 +9,13 @@
 #include <vector>
 
 #include "tidemark/gpu_profile.hpp"
+#include "tidemark/phantom_call.hpp"
 #include "tidemark/units.hpp"
 
 namespace tidemark {
 
 // Where in a training step, as autograd and the optimizers mark it.
 enum class PhantomPhase : std::int32_t { unknown, forward, backward, recomputation, optimizer };
-
-// How a call was answered that has no exact answer on the phantom.
-enum class PhantomAnswer : std::int32_t {
-  ignored,   // it succeeded and did nothing
-  refused,   // it failed with "not supported"
-  modelled,  // by an assumption, which its name states
-};
-
-struct PhantomCall {
-  std::string name;
-  PhantomAnswer answer = PhantomAnswer::ignored;
-  std::int64_t times = 0;
-  bool operator==(const PhantomCall&) const = default;
-};
 
 struct PhantomPlace {
   PhantomPhase phase = PhantomPhase::unknown;

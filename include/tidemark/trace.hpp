@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "tidemark/phantom_call.hpp"
 #include "tidemark/tensor.hpp"
 #include "tidemark/units.hpp"
 
@@ -177,10 +178,22 @@ struct OpForm {
   return {form.workspace_bytes, form.allocations, form.call, &form.omits};
 }
 
+// A tensor that a module is given by the code around it.
+struct HandedTensor {
+  TensorView view;
+  // Autograd keeps it as a view of another tensor: who holds it holds that one's bytes.
+  bool is_view = false;
+
+  bool operator==(const HandedTensor&) const = default;
+};
+
 // A module of the user's model.
 struct Module {
   std::string path;        // "transformer.h.3"
   std::string class_name;  // "transformers.models.gpt2.modeling_gpt2.GPT2Block"
+  // In the order of their first use, each once; parameters and buffers themselves are not listed.
+  // Empty: there are none, or they are not known.
+  std::vector<HandedTensor> inputs = {};
 
   bool operator==(const Module&) const = default;
 };
@@ -221,6 +234,9 @@ struct Provenance {
   std::string framework;     // "torch 2.11.0"
   std::string host;          // processor or card, as the system names it
   std::int64_t seed = 0;
+  // What the phantom GPU could not answer exactly while the step was recorded there. Absent: it was
+  // recorded elsewhere, or that is not known.
+  std::optional<std::vector<PhantomCall>> calls_without_answer;
 
   bool operator==(const Provenance&) const = default;
 };

@@ -13,6 +13,7 @@
 #include "tidemark/io.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/setting.hpp"
+#include "unanswered_calls.hpp"
 
 namespace tidemark {
 
@@ -228,6 +229,10 @@ OrderedJson inspect_trace(const StepTrace& trace, const std::optional<std::strin
   json["runs"] = inspect_blocks(trace, glob);
   json["peak"] = inspect_peak(trace);
   json["missing"] = missing_fields(trace);
+  json["notes"] = OrderedJson::array();
+  if (const auto unanswered = describe_unanswered_calls(trace)) {
+    json["notes"].push_back(*unanswered);
+  }
   return json;
 }
 
@@ -264,7 +269,9 @@ void print_trace(const OrderedJson& json, std::ostream& out) {
   }
   out << "holding the outputs to the end adds "
       << format_bytes(peak["more_when_outputs_are_held"].get<Bytes>()) << '\n';
-  for (const auto& missing : json["missing"]) out << "note: " << missing.get<std::string>() << '\n';
+  for (const char* list : {"missing", "notes"}) {
+    for (const auto& note : json[list]) out << "note: " << note.get<std::string>() << '\n';
+  }
 }
 
 }  // namespace
@@ -272,17 +279,18 @@ void print_trace(const OrderedJson& json, std::ostream& out) {
 ExitCode run_inspect(const Arguments& arguments, const Streams& streams) {
   po::options_description options("options");
   options.add_options()("blocks", po::value<std::string>(),
-                        "pattern of module paths that are the blocks")("json", "print JSON");
+                        "pattern of module paths that are the blocks")("json", "print JSON")(
+      "strict", "calls that a phantom GPU could not answer exactly are an error");
   const auto given = parse_options(
       "inspect", "FILE is a recorded step (.json.gz) or an exported program (.pt2). Runs nothing.",
       options, {"FILE"}, arguments, streams);
   if (!given) return ExitCode::done;
   const ModelInput input = read_model((*given)["FILE"].as<std::string>());
   const auto* program = std::get_if<Program>(&input);
-  const OrderedJson json =
-      program != nullptr
-          ? inspect_program(*program)
-          : inspect_trace(std::get<StepTrace>(input), option<std::string>(*given, "blocks"));
+  const auto* trace = std::get_if<StepTrace>(&input);
+  const OrderedJson json = program != nullptr
+                               ? inspect_program(*program)
+                               : inspect_trace(*trace, option<std::string>(*given, "blocks"));
   if (given->count("json") != 0) {
     streams.out << json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) << '\n';
   } else if (program != nullptr) {
@@ -290,7 +298,8 @@ ExitCode run_inspect(const Arguments& arguments, const Streams& streams) {
   } else {
     print_trace(json, streams.out);
   }
-  return ExitCode::done;
+  if (trace == nullptr) return ExitCode::done;
+  return judge_unanswered_calls(ExitCode::done, *trace, given->count("strict") != 0, streams);
 }
 
 }  // namespace tidemark

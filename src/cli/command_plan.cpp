@@ -157,7 +157,7 @@ ExitCode plan_for_budget(const PlanOptions& options, const OpenedStep& step,
   if (step.execution) {
     code = execute_plan(step.trace, *step.execution, options.execute, plan, streams);
   }
-  note_unanswered_calls(plan.notes);
+  note_unanswered_calls(step.trace, plan.notes);
   if (options.prints_json) {
     streams.out << format_plan(plan);
   } else {
@@ -196,6 +196,8 @@ void print_point(const PlanFile& plan, const StepFigures& plain, std::ostream& o
 ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const Streams& streams) {
   PlanRequest request = make_request(options, step.trace);
   const StepFigures plain = plain_figures(step.trace);
+  std::vector<std::string> notes = step.notes;  // the same of every point
+  note_unanswered_calls(step.trace, notes);
   if (!options.prints_json) {
     for (const char* title : {"budget", "peak", "step time", "overhead", "bound"}) {
       streams.out << std::setw(12) << title;
@@ -214,8 +216,8 @@ ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const St
       (void)tell_infeasible(step.trace, asked, *infeasible, streams);
       break;
     }
-    const PlanFile plan =
-        to_plan_file(step.trace, request, options.alloc_conf, std::get<Plan>(outcome));
+    PlanFile plan = to_plan_file(step.trace, request, options.alloc_conf, std::get<Plan>(outcome));
+    plan.notes.insert(plan.notes.begin(), notes.begin(), notes.end());
     if (options.prints_json) {
       std::string text = format_plan(plan);
       text.pop_back();
@@ -230,7 +232,11 @@ ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const St
     ++n;
     if (InterruptGuard::was_interrupted()) break;
   }
-  if (options.prints_json) streams.out << "[" << json << "]\n";
+  if (options.prints_json) {
+    streams.out << "[" << json << "]\n";
+  } else {
+    for (const std::string& note : notes) streams.out << "note: " << note << '\n';
+  }
   return n == 0 ? ExitCode::nothing_fits : ExitCode::done;
 }
 
@@ -251,7 +257,7 @@ ExitCode run_plan(const Arguments& arguments, const Streams& streams) {
   const InterruptGuard guard;
   const ExitCode code = options.is_pareto ? plan_front(options, step, streams)
                                           : plan_for_budget(options, step, streams);
-  return judge_unanswered_calls(code, options.is_strict, streams);
+  return judge_unanswered_calls(code, step.trace, options.is_strict, streams);
 }
 
 }  // namespace tidemark

@@ -78,7 +78,7 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
   line.insert(line.end(), arguments.begin(), arguments.end());
   RecordedProgram recorded = record_program(make_device(request.device, request.threads), request,
                                             std::move(*program), line);
-  note_unanswered_calls(recorded.step.notes);
+  note_unanswered_calls(recorded.step.trace, recorded.step.notes);
   const bool with_values = given->count("values") != 0;
   if (given->count("json") != 0) {
     print_json(recorded.step, with_values, streams.out);
@@ -90,7 +90,7 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
     write_step_trace(recorded.step.trace, *output);
   }
   const bool differs = recorded.step.replay == GradientVerdict::differ;
-  return judge_unanswered_calls(differs ? ExitCode::failed : ExitCode::done,
+  return judge_unanswered_calls(differs ? ExitCode::failed : ExitCode::done, recorded.step.trace,
                                 given->count("strict") != 0, streams);
 }
 

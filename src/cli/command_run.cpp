@@ -57,7 +57,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
       .repeat = (*given)["repeat"].as<std::int32_t>(), .warm_up = 1, .alloc_conf = plan.alloc_conf};
   if (execute.repeat < 1) throw UsageError("--repeat takes a positive number");
   const ExitCode code = execute_plan(step.trace, *step.execution, execute, plan, streams);
-  note_unanswered_calls(plan.notes);
+  note_unanswered_calls(step.trace, plan.notes);
   if (given->count("json") != 0) {
     streams.out << format_plan(plan);
   } else {
@@ -66,7 +66,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   if (const auto output = option<std::string>(*given, "output")) {
     write_file(*output, format_plan(plan));
   }
-  return judge_unanswered_calls(code, given->count("strict") != 0, streams);
+  return judge_unanswered_calls(code, step.trace, given->count("strict") != 0, streams);
 }
 
 }  // namespace tidemark

@@ -386,7 +386,8 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
     streams.err << "tidemark: interrupted; go on with the same command and --resume\n";
     return ExitCode::failed;
   }
-  return judge_unanswered_calls(judge(options, sweep, streams), options.is_strict, streams);
+  return judge_unanswered_calls(judge(options, sweep, streams), step.trace, options.is_strict,
+                                streams);
 }
 
 }  // namespace tidemark

@@ -30,18 +30,6 @@ const char* name_of(PhantomPhase phase) {
   return "outside of a step";
 }
 
-const char* name_of(PhantomAnswer answer) {
-  switch (answer) {
-    case PhantomAnswer::ignored:
-      return "ignored";
-    case PhantomAnswer::refused:
-      return "refused";
-    case PhantomAnswer::modelled:
-      break;
-  }
-  return "modelled";
-}
-
 std::string times(std::int64_t count) {
   return count == 1 ? "once" : std::to_string(count) + " times";
 }
@@ -123,7 +111,7 @@ void print_process(const PhantomProcess& process, std::ostream& out) {
   if (process.snapshot) out << "  snapshot        " << *process.snapshot << '\n';
   for (const std::string& remark : remarks(process)) out << "  note: " << remark << '\n';
   for (const PhantomCall& call : process.calls) {
-    out << "  " << name_of(call.answer) << ": " << call.name << ", " << times(call.times) << '\n';
+    out << "  " << name(call.answer) << ": " << call.name << ", " << times(call.times) << '\n';
   }
 }
 
@@ -164,7 +152,7 @@ Json json_of(const PhantomProcess& process) {
   json["calls_without_answer"] = Json::array();
   for (const PhantomCall& call : process.calls) {
     json["calls_without_answer"].push_back(
-        {{"name", call.name}, {"answer", name_of(call.answer)}, {"times", call.times}});
+        {{"name", call.name}, {"answer", name(call.answer)}, {"times", call.times}});
   }
   return json;
 }

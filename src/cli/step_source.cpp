@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tidemark/errors.hpp"
+#include "tidemark/phantom.hpp"
 
 namespace tidemark {
 
@@ -55,6 +56,9 @@ RecordedProgram record_program(std::unique_ptr<Device> device, const RecordReque
   provenance.command_line = joined(command_line);
   provenance.created = utc_now();
   provenance.model = request.path;
+  if (recorded.step.trace.device.kind == DeviceKind::phantom) {
+    provenance.calls_without_answer = phantom_calls();
+  }
   return recorded;
 }
 

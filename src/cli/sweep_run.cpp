@@ -335,7 +335,7 @@ void SweepRunner::finish() {
     sweep_.notes.emplace_back(
         "kernels do nothing on a phantom GPU: no gradients are compared and no times measured");
   }
-  note_unanswered_calls(sweep_.notes);
+  note_unanswered_calls(request_.trace, sweep_.notes);
   recommend(sweep_);
   if (!request_.folder) return;
   write_file((fs::path(*request_.folder) / "sweep.json").string(), format_sweep(sweep_));

@@ -1,19 +1,25 @@
-// What a phantom GPU could not answer exactly while this process worked on it.
+// What a phantom GPU could not answer exactly: while a step was recorded, as its trace tells, and
+// while this process worked on it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "command.hpp"
+#include "tidemark/trace.hpp"
 
 namespace tidemark {
 
-// Adds one sentence that names each call, if there was any; elsewhere than on a phantom there is
-// none.
-void note_unanswered_calls(std::vector<std::string>& notes);
+// One sentence that names each such call, with how often the process made it that made it most; or
+// that the trace does not tell. Absent: there was none, or the step is of no phantom.
+[[nodiscard]] std::optional<std::string> describe_unanswered_calls(const StepTrace& trace);
 
-// `code`, or failed with a sentence when there were such calls and `is_strict`.
-[[nodiscard]] ExitCode judge_unanswered_calls(ExitCode code, bool is_strict,
+// Adds that sentence, in place of an earlier one of another process.
+void note_unanswered_calls(const StepTrace& trace, std::vector<std::string>& notes);
+
+// `code`, or failed with that sentence where there is one and `is_strict`.
+[[nodiscard]] ExitCode judge_unanswered_calls(ExitCode code, const StepTrace& trace, bool is_strict,
                                               const Streams& streams);
 
 }  // namespace tidemark

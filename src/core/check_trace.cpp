@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "tidemark/one_line.hpp"
 #include "tidemark/trace.hpp"
 
 namespace tidemark {
@@ -21,6 +22,7 @@ class TraceChecker {
     check_storages();
     for (std::size_t o = 0; o < trace_.ops.size() && !is_full(); ++o) check_op(o);
     if (sentences_.empty()) check_lifetimes();
+    check_modules();
     check_results();
     if (sentences_.size() > most_sentences) sentences_.resize(most_sentences);
     return std::move(sentences_);
@@ -52,6 +54,7 @@ class TraceChecker {
   // `user`: "operator 3 (aten::mm) is called with".
   void check_view(const std::string& user, const TensorView& view);
   void check_value(std::size_t o, const CallValue& value);
+  void check_modules();
   void check_lifetimes();
   void check_results();
 
@@ -206,6 +209,15 @@ void TraceChecker::check_lifetimes() {
     for (const StorageId id : trace_.ops[o].creates) {
       const auto freed = trace_.storages[index(id)].freed_after;
       if (freed && index(*freed) < o) report(number(id) + " is freed before it is created");
+    }
+  }
+}
+
+void TraceChecker::check_modules() {
+  for (const Module& module : trace_.modules) {
+    if (is_full()) return;
+    for (const HandedTensor& input : module.inputs) {
+      check_view("module " + one_line(beginning(module.path)) + " is given", input.view);
     }
   }
 }

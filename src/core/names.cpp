@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "tidemark/phantom_call.hpp"
 #include "tidemark/prediction.hpp"
 #include "tidemark/report.hpp"
 #include "tidemark/schedule.hpp"
@@ -156,6 +157,12 @@ std::string_view name(GradientVerdict verdict) {
 std::string_view name(DeviceKind kind) {
   static constexpr std::array<std::string_view, 4> names{"unknown", "cpu", "cuda", "phantom"};
   return at(names, kind);
+}
+
+std::string_view name(PhantomAnswer answer) {
+  static constexpr std::array<std::string_view, phantom_answer_count> names{"ignored", "refused",
+                                                                            "modelled"};
+  return at(names, answer);
 }
 
 }  // namespace tidemark

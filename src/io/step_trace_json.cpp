@@ -311,6 +311,41 @@ TraceDevice read_device(const JsonCursor& json) {
   return device;
 }
 
+OrderedJson module_to_json(const Module& module) {
+  OrderedJson json{{"path", module.path}, {"class", module.class_name}};
+  for (const HandedTensor& input : module.inputs) {
+    json["inputs"].push_back(
+        {{"tensor", tensor_view_to_json(input.view)}, {"is_view", input.is_view}});
+  }
+  return json;
+}
+
+Module read_module(const JsonCursor& json) {
+  Module module{.path = json.at("path").string(), .class_name = json.at("class").string()};
+  if (const auto inputs = json.find("inputs")) {
+    module.inputs = inputs->list<HandedTensor>([](const JsonCursor& input) {
+      return HandedTensor{.view = read_tensor_view(input.at("tensor")),
+                          .is_view = input.at("is_view").boolean()};
+    });
+  }
+  return module;
+}
+
+OrderedJson calls_to_json(const std::vector<PhantomCall>& calls) {
+  OrderedJson json = OrderedJson::array();
+  for (const PhantomCall& call : calls) {
+    json.push_back({{"name", call.name}, {"answer", name(call.answer)}, {"times", call.times}});
+  }
+  return json;
+}
+
+PhantomCall read_phantom_call(const JsonCursor& json) {
+  return {.name = json.at("name").string(),
+          .answer = json.at("answer").enumeration<PhantomAnswer>(
+              phantom_answer_count, [](PhantomAnswer answer) { return name(answer); }),
+          .times = json.at("times").integer(1)};
+}
+
 OrderedJson to_json(const Provenance& provenance) {
   OrderedJson json = OrderedJson::object();
   put_if(json, "tool", provenance.tool);
@@ -320,6 +355,9 @@ OrderedJson to_json(const Provenance& provenance) {
   put_if(json, "framework", provenance.framework);
   put_if(json, "host", provenance.host);
   json["seed"] = provenance.seed;
+  if (provenance.calls_without_answer) {
+    json["calls_without_answer"] = calls_to_json(*provenance.calls_without_answer);
+  }
   return json;
 }
 
@@ -335,6 +373,9 @@ Provenance read_provenance(const JsonCursor& json) {
   text("framework", provenance.framework);
   text("host", provenance.host);
   if (const auto seed = json.find("seed")) provenance.seed = seed->integer();
+  if (const auto calls = json.find("calls_without_answer")) {
+    provenance.calls_without_answer = calls->list<PhantomCall>(read_phantom_call);
+  }
   return provenance;
 }
 
@@ -348,7 +389,7 @@ std::string format_step_trace(const StepTrace& trace) {
                    {"provenance", to_json(trace.provenance)}};
   json["modules"] = OrderedJson::array();
   for (const Module& module : trace.modules) {
-    json["modules"].push_back({{"path", module.path}, {"class", module.class_name}});
+    json["modules"].push_back(module_to_json(module));
   }
   json["storages"] = OrderedJson::array();
   for (std::size_t s = 0; s < trace.storages.size(); ++s) {
@@ -383,9 +424,7 @@ StepTrace parse_step_trace(const std::string& path, const std::string& text) {
     trace.provenance = read_provenance(*provenance);
   }
   if (const auto modules = root.find("modules")) {
-    trace.modules = modules->list<Module>([](const JsonCursor& module) {
-      return Module{.path = module.at("path").string(), .class_name = module.at("class").string()};
-    });
+    trace.modules = modules->list<Module>(read_module);
   }
   trace.storages = read_numbered<Storage>(root.at("storages"), read_storage);
   trace.ops = read_numbered<Op>(root.at("ops"), read_op);

@@ -37,7 +37,9 @@ int main(int argc, char** argv) {
   }
   const std::string folder = std::string(argv[1]) + "/";
   std::filesystem::create_directories(folder);
-  const StepTrace trace = test::BlockChain(2).trace();
+  StepTrace trace = test::BlockChain(2).trace();
+  trace.provenance.calls_without_answer = {
+      {.name = "f", .answer = PhantomAnswer::modelled, .times = 2}};
   const auto built = build_schedule(trace, find_blocks(trace), everything());
   const Schedule& schedule = std::get<BuiltSchedule>(built).schedule;
   const Prediction prediction = simulate(trace, schedule);

@@ -81,7 +81,20 @@ TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
                   .memory_bytes = 1000,
                   .context_bytes = 10};
   trace.groups = {{0, 1}};
-  trace.modules = {{"blocks.0", "Block"}};
+  trace.provenance.calls_without_answer = {
+      {.name = "cuDNN batch norm", .answer = PhantomAnswer::modelled, .times = 3},
+      {.name = "cufftExecC2C", .answer = PhantomAnswer::refused, .times = 1}};
+  trace.modules = {{"blocks.0",
+                    "Block",
+                    {{.view = {.storage = StorageId{0},
+                               .dtype = ScalarType::float32,
+                               .sizes = {2},
+                               .strides = {5},
+                               .offset = 1,
+                               .is_wrapped_number = false,
+                               .is_conjugated = false,
+                               .is_negated = false},
+                      .is_view = true}}}};
   trace.storages[0].device = "cpu";
   trace.storages[0].value = std::vector<std::uint8_t>(40, 0);
   Op& op = trace.ops[0];
@@ -114,7 +127,12 @@ TEST_CASE("every optional field has its documented form", "[step_trace_json]") {
         R"("transfer_rates":{"pinned_to_device":1.0,"pinned_to_host":2.0,)"
         R"("pageable_to_device":3.0,"pageable_to_host":4.5},)"
         R"("memory_bytes":1000,"context_bytes":10})",
-        R"("groups":[[0,1]])", R"("modules":[{"path":"blocks.0","class":"Block"}])",
+        R"("groups":[[0,1]],"provenance":{"seed":0,"calls_without_answer":[)"
+        R"({"name":"cuDNN batch norm","answer":"modelled","times":3},)"
+        R"({"name":"cufftExecC2C","answer":"refused","times":1}]})",
+        R"("modules":[{"path":"blocks.0","class":"Block","inputs":[{"tensor":{"storage":0,)"
+        R"("dtype":"float32","sizes":[2],"strides":[5],"offset":1,"wrapped":false,"conj":false,)"
+        R"("neg":false},"is_view":true}]}])",
         R"("name":"w","device":"cpu","value":"AAAA)", R"("phase":"forward","module":"blocks.0",)",
         R"("allocations":[{"allocate":4,"storage":1},{"allocate":9,"temporary":0},)"
         R"({"free":9,"temporary":0}],"flags":["random","statistics"],"forward_ops":[0],)"
@@ -222,6 +240,24 @@ TEST_CASE("a wrong field is refused by its place", "[step_trace_json]") {
        "s.json: ops[0].call.args[0].t: has not as many strides as sizes"},
       {R"({"i":1})", R"({"t":{"storage":0,"dtype":"int8","sizes":[41],"strides":[1],"offset":0}})",
        "s.json: operator 0 (aten::sum) is called with a tensor that reaches past the end"},
+      {R"({"seed":0})", R"({"calls_without_answer":{}})",
+       "s.json: provenance.calls_without_answer: is not a list"},
+      {R"({"seed":0})", R"({"calls_without_answer":[{"answer":"ignored","times":1}]})",
+       R"(s.json: provenance.calls_without_answer[0]: has no "name")"},
+      {R"({"seed":0})", R"({"calls_without_answer":[{"name":"f","answer":"no","times":1}]})",
+       R"(s.json: provenance.calls_without_answer[0].answer: has the unknown value "no")"},
+      {R"({"seed":0})", R"({"calls_without_answer":[{"name":"f","answer":"ignored","times":0}]})",
+       "s.json: provenance.calls_without_answer[0].times: is out of range"},
+      {R"("modules":[])", R"("modules":[{"path":"m","class":"M","inputs":[{"is_view":true}]}])",
+       R"(s.json: modules[0].inputs[0]: has no "tensor")"},
+      {R"("modules":[])",
+       R"("modules":[{"path":"m","class":"M","inputs":[{"is_view":1,"tensor":{"storage":0,)"
+       R"("dtype":"int8","sizes":[2],"strides":[1],"offset":0}}]}])",
+       "s.json: modules[0].inputs[0].is_view: is not true or false"},
+      {R"("modules":[])",
+       R"("modules":[{"path":"m","class":"M","inputs":[{"is_view":true,"tensor":{"storage":0,)"
+       R"("dtype":"int8","sizes":[41],"strides":[1],"offset":0}}]}])",
+       "s.json: module m is given a tensor that reaches past the end of storage 0"},
       {R"("rank":0)", R"("rank":1)", "s.json: rank: is not below world_size"},
       {R"("world_size":1)", R"("world_size":0)", "s.json: world_size: is out of range"},
       {R"("keep":[1])", R"("keep":[2])", "s.json: keep names storage 2"},

@@ -209,6 +209,64 @@ TEST_CASE("a generator of one's own is refused by the operator's name") {
       Catch::Contains("aten::uniform_") && Catch::Contains("default generator"));
 }
 
+// A program's node in a module, at the root or in blocks.0.
+Node node_in(const std::vector<std::string>& paths) {
+  Node node;
+  for (const std::string& path : paths) node.module_stack.push_back({path, "Module"});
+  return node;
+}
+
+TEST_CASE("a module's inputs are the tensors that were made outside it") {
+  const at::Tensor weight = torch::ones({4, 4}).requires_grad_();
+  const at::Tensor x = torch::ones({2, 4});
+  const std::vector<StaticTensor> statics{{"weight", Role::parameter, weight},
+                                          {"x", Role::input, x}};
+  const Node root = node_in({""});
+  const Node block = node_in({"", "block"});
+  const Node inner = node_in({"", "block", "block.inner"});
+  const Node* current = nullptr;
+  CountingAllocator::install();
+  StepRecorder recorder(backend(), statics, [&] { return current; });
+  current = &root;
+  const at::Tensor h = torch::mm(x, weight);
+  const at::Tensor turned = h.t();
+  current = &block;
+  const at::Tensor inside = torch::mm(turned, h);
+  const at::Tensor view = inside.view({16});
+  current = &inner;
+  const at::Tensor sum = torch::cat({view, h.view({8})}).sum();
+  current = nullptr;
+  recorder.mark_loss(sum);
+  recorder.set_phase(Phase::backward);
+  sum.backward();
+  const StepTrace trace = recorder.finish();
+
+  const auto inputs_of = [&](const std::string& path) {
+    const auto found = std::find_if(trace.modules.begin(), trace.modules.end(),
+                                    [&](const Module& module) { return module.path == path; });
+    REQUIRE(found != trace.modules.end());
+    return found->inputs;
+  };
+  const Op& product = first(trace, "aten::mm");
+  const StorageId h_storage = product.creates.front();
+  // The root is given the batch; its parameter is its own.
+  REQUIRE(inputs_of("").size() == 1);
+  CHECK(inputs_of("").front().view.storage == named(trace, "x"));
+  CHECK_FALSE(inputs_of("").front().is_view);
+  REQUIRE(inputs_of("block").size() == 2);
+  CHECK(inputs_of("block")[0].view.storage == h_storage);
+  CHECK(inputs_of("block")[0].is_view);
+  CHECK(inputs_of("block")[0].view.strides == std::vector<std::int64_t>{1, 4});
+  CHECK(inputs_of("block")[1].view.storage == h_storage);
+  CHECK_FALSE(inputs_of("block")[1].is_view);
+  CHECK(inputs_of("block")[1].view.strides == std::vector<std::int64_t>{4, 1});
+  // What its own node makes of h is the inner module's; what the block made is given to it.
+  REQUIRE(inputs_of("block.inner").size() == 2);
+  CHECK(inputs_of("block.inner")[0].view.storage == h_storage);
+  CHECK(inputs_of("block.inner")[1].is_view);
+  CHECK(inputs_of("block.inner")[1].view.sizes == std::vector<std::int64_t>{16});
+}
+
 TEST_CASE("integer inputs travel with their values, floating ones do not") {
   const StepTrace trace = record(multilayer_perceptron()).trace;
   REQUIRE(storage(trace, named(trace, "y")).value);

@@ -450,10 +450,12 @@ def check_strict_tool(phantom):
            "--cpu-checkpointing", "off", "--contiguous-memory-optimization", "off"]
 
     def ends(status, command, model, *options):
-        line = [phantom.tidemark, command, data / model, "--device", "phantom:h200", *options]
+        line = [phantom.tidemark, command, data / model, *options]
+        if pathlib.Path(model).suffix == ".pt2":
+            line += ["--device", "phantom:h200"]
         done = subprocess.run([str(part) for part in line], capture_output=True, text=True, timeout=300)
         expect(done.returncode == status, done, f"exit {done.returncode}")
-        if model == "resnet.pt2":
+        if "resnet" in str(model):
             expect("batch norm" in done.stdout + done.stderr, done, "not named")
 
     trace, plan = phantom.folder / "resnet.json.gz", phantom.folder / "plan.json"
@@ -464,6 +466,13 @@ def check_strict_tool(phantom):
     ends(0, "plan", "resnet.pt2", "--budget", "1GiB", "-o", plan)
     ends(0, "run", trace, "--plan", plan)
     ends(1, "run", trace, "--plan", plan, "--strict")
+    # The trace remembers what nothing that is only predicted asks for again.
+    ends(0, "inspect", trace)
+    ends(1, "inspect", trace, "--strict")
+    ends(0, "sweep", trace, *few, "--no-execute")
+    ends(1, "sweep", trace, *few, "--no-execute", "--strict")
+    ends(0, "plan", trace, "--budget", "1GiB")
+    ends(1, "plan", trace, "--strict")
 
 
 def main():

@@ -22,6 +22,7 @@ class RandomTrace {
     for (std::size_t o = 0; o < ops; ++o) add_op(o, ops);
     end_lives();
     keep_results();
+    hand_tensors();
   }
 
   [[nodiscard]] const StepTrace& trace() const { return trace_; }
@@ -61,8 +62,27 @@ class RandomTrace {
                          .model = text(),
                          .framework = text(),
                          .host = text(),
-                         .seed = static_cast<std::int64_t>(engine_())};
+                         .seed = static_cast<std::int64_t>(engine_()),
+                         .calls_without_answer = {}};
+    if (chance()) make_calls_without_answer();
     for (std::size_t m = below(3); m > 0; --m) trace_.modules.push_back({text(), text()});
+  }
+
+  void make_calls_without_answer() {
+    auto& calls = trace_.provenance.calls_without_answer.emplace();
+    for (std::size_t c = below(3); c > 0; --c) {
+      calls.push_back({.name = text(),
+                       .answer = static_cast<PhantomAnswer>(below(phantom_answer_count)),
+                       .times = static_cast<std::int64_t>(1 + below(1000))});
+    }
+  }
+
+  void hand_tensors() {
+    for (Module& module : trace_.modules) {
+      for (std::size_t i = below(3); i > 0; --i) {
+        module.inputs.push_back({.view = view(), .is_view = chance()});
+      }
+    }
   }
 
   StorageId add_storage(Role role) {
