@@ -336,6 +336,9 @@ void ScheduleBuilder::recompute(std::size_t segment, OpPosition at) {
     const bool is_ours = !is_theirs && state.inputs[i] != writer_.static_instance(input);
     if (is_ours) free_after(lifetimes_.hold_end(facts), state.inputs[i]);
   }
+  for (const InstanceId id : storage_.beside_originals(segment)) {
+    free_after(lifetimes_.hold_end(facts), id);
+  }
   for (const auto& [storage, copy] : state.restored) free_after(lifetimes_.hold_end(facts), copy);
 
   const auto first = index(facts.segment.first);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "handed_inputs.hpp"
 #include "schedule_writer.hpp"
 #include "step_analysis.hpp"
 #include "tidemark/setting.hpp"
@@ -26,7 +27,7 @@ class CheckpointStorage {
 
   // True when the input is moved, so that the segment's end (or a later one) releases the original.
   [[nodiscard]] bool is_moved(std::size_t segment, StorageId input) const;
-  // The segment whose checkpoint moves this storage; no_segment: none does.
+  // The last segment whose checkpoint moves this storage; no_segment: none does.
   [[nodiscard]] std::int32_t moved_by(StorageId id) const { return moved_by_[index(id)]; }
   // Until when others than its checkpoint hold the bytes of a moved input; no_op: nobody does.
   [[nodiscard]] OpPosition held_by_others_until(StorageId id) const;
@@ -39,10 +40,15 @@ class CheckpointStorage {
   // Brings moved inputs back; gives one instance per input, in the order of the segment's inputs.
   [[nodiscard]] std::vector<InstanceId> before_recomputation(
       std::size_t segment, const std::vector<InstanceId>& originals);
+  // What it brought back beside originals that are there still: parts and expansions of storages,
+  // which views of them hold. The segment lets go of them with its inputs.
+  [[nodiscard]] const std::vector<InstanceId>& beside_originals(std::size_t segment) const {
+    return beside_[segment];
+  }
 
  private:
   struct Kept {
-    StorageId storage = no_storage;
+    HandedInput input;
     InstanceId original = unnamed_instance;  // as forward read it
     InstanceId held = unnamed_instance;  // what is held until backward: whole or this rank's slice
     std::vector<InstanceId> peers;       // by rank; this rank's entry stays unnamed
@@ -51,17 +57,35 @@ class CheckpointStorage {
     bool is_original_alive = true;
   };
 
-  [[nodiscard]] Bytes slice_bytes(StorageId id) const;
+  using Inputs = std::vector<std::vector<HandedInput>>;  // by segment
+
+  [[nodiscard]] Bytes slice_bytes(const HandedInput& input) const;
+  [[nodiscard]] Bytes fetched_bytes(const HandedInput& input) const;
   [[nodiscard]] Place host_place() const;
+  [[nodiscard]] bool is_eligible(const HandedInput& input) const;
+  [[nodiscard]] std::string title(const HandedInput& input) const;
+  [[nodiscard]] bool is_captured(const Inputs& all, const HandedInput& input);
+  [[nodiscard]] bool is_read_later(const Inputs& all, std::size_t segment,
+                                   const HandedInput& input) const;
+  [[nodiscard]] std::optional<std::string> refusal(const Inputs& all, std::size_t segment,
+                                                   const HandedInput& input);
   void find_moved_inputs();
+  void find_pool_sizes();
+  void note_other_layouts();
+  [[nodiscard]] InstanceId allocate(const HandedInput& input, Bytes bytes, Place place,
+                                    Cause cause);
+  std::optional<StepId> copy(const HandedInput& input, InstanceId from, InstanceId to, Queue queue,
+                             Cause cause);
   void make_pools(std::size_t segment);
   void free_unused_pool_buffers();
   void keep_slice(std::size_t segment, std::size_t slot, Kept& kept);
   void keep_on_host(Kept& kept);
+  [[nodiscard]] std::optional<StepId> copy_to_host(const Kept& kept, InstanceId host, Queue queue,
+                                                   bool lies_so);
   void register_for_offload(std::size_t segment);
   void start_offload(Kept& kept);
   void drop_drained(Kept& kept);
-  [[nodiscard]] InstanceId fetch(const Kept& kept, InstanceId from, Bytes bytes, Queue queue);
+  [[nodiscard]] InstanceId fetch(const Kept& kept, InstanceId from, Queue queue);
   [[nodiscard]] InstanceId bring_back(Kept& kept);
   [[nodiscard]] InstanceId bring_back_async(Kept& kept);
   [[nodiscard]] InstanceId gather(const Kept& kept, InstanceId slice);
@@ -71,9 +95,12 @@ class CheckpointStorage {
   const Setting& setting_;
   ScheduleWriter& writer_;
   bool is_async_ = false;
-  std::vector<std::vector<StorageId>> moved_;  // by segment, in the order of the inputs
-  std::vector<std::int32_t> moved_by_;         // by storage
-  std::vector<std::vector<Kept>> kept_;        // by segment
+  Inputs moved_;                        // in the order of the inputs
+  std::vector<std::int32_t> moved_by_;  // by storage
+  // By storage: until when a moved view of it holds its bytes; no_op: none does.
+  std::vector<OpPosition> viewed_until_;
+  std::vector<std::vector<Kept>> kept_;          // by segment
+  std::vector<std::vector<InstanceId>> beside_;  // by segment
   // Asynchronous offload: every input registered so far, as (segment, position in kept_).
   std::vector<std::pair<std::size_t, std::size_t>> registered_;
   // Contiguous buffers not used yet, by slot.

@@ -24,6 +24,7 @@ import torch
 
 import estimator_models
 import phantom_judge
+import view_models
 from architectures import ARCHITECTURES, export
 from judged import judge_each
 
@@ -31,11 +32,12 @@ TOLERANCE = 0.001
 EXACT = ["gpt2", "llama", "bert", "timm_vit", "timm_resnet", "unet", "bfloat16", "autocast"]
 # Each with no checkpoint, one for each block, and groups of blocks.
 JUDGED = {"gpt_held": "none,8,24,48", "resnet50": "none,4,8,16", "vit": "none,2,3,6",
-          "encoder": "none,2,3,6", "hf_gpt2": "2,8", "hf_llama": "2,8"}
+          "encoder": "none,2,3,6", "hf_gpt2": "2,8", "hf_llama": "2,8",
+          **{name: str(view_models.BLOCKS) for name in view_models.MODELS}}
 # Alone, against both frameworks, and as two ranks, against each form that DeepSpeed has. The
 # encoder's first checkpoint is a view, which DeepSpeed empties in vain.
 RANKS = {"gpt_held": (1, 2), "resnet50": (1,), "vit": (1, 2), "encoder": (1, 2), "hf_gpt2": (2,),
-         "hf_llama": (2,)}
+         "hf_llama": (2,), **{name: (1, 2) for name in view_models.MODELS}}
 FIGURES = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "first_reserved_peak_bytes",
            "host_peak_bytes", "pinned_reserved_bytes", "static_bytes", "transfer_bytes", "peak_breakdown"]
 
@@ -219,8 +221,9 @@ def judge_eager(name, arguments):
                      method="both" if ranks == 1 else "reentrant")
         check_exact(rows)
         jobs = [job for job in jobs_of(rows) if ranks == 1 or job["framework"] == "deepspeed"]
-        # Copies lag in one process as in two.
-        lagging = [job for job in jobs if ranks == 1 and job["setting"]["cpu_checkpointing"] == "async"]
+        # Copies lag in one process as in two. Of parts of a storage only the allocated bytes are judged.
+        lagging = [job for job in jobs if ranks == 1 and name not in view_models.MODELS
+                   and job["setting"]["cpu_checkpointing"] == "async"]
         counts.append(judge_jobs(name, [job for job in jobs if job not in lagging], ranks, arguments))
         counts.append(judge_lagging(name, lagging, arguments))
     return tuple(map(sum, zip(*counts)))

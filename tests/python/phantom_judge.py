@@ -20,6 +20,7 @@ import torch
 import architectures
 import eager_judge_test as judge
 import estimator_models
+import view_models
 
 
 def hf_gpt2():
@@ -44,6 +45,7 @@ MODELS = {
     **judge.MODELS,
     "hf_gpt2": hf_gpt2,
     "hf_llama": hf_llama,
+    **view_models.MODELS,
     # Deep and narrow, with many tokens: what the checkpoints hold is most of the peak.
     "gpt_held": lambda: judge.gpt(layers=48, width=32, length=1024, batch=16),
 }
