@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -117,11 +118,14 @@ class AdamW final : public OptimizerStep {
     at::Tensor square;
   };
 
+  // A fused kernel reads the counter where the parameter is; the other forms read it on the host.
   void make_states() {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       State& state = states_[i];
       if (state.step.defined() || !parameters_[i].grad().defined()) continue;
-      state.step = at::zeros({}, at::kFloat);
+      const bool is_fused = form_ == OptimizerForm::fused;
+      const c10::Device place = is_fused ? parameters_[i].device() : c10::Device(c10::kCPU);
+      state.step = at::zeros({}, at::TensorOptions(at::kFloat).device(place));
       state.average = at::zeros_like(parameters_[i], at::MemoryFormat::Preserve);
       state.square = at::zeros_like(parameters_[i], at::MemoryFormat::Preserve);
     }
@@ -200,7 +204,10 @@ class AdamW final : public OptimizerStep {
 
 std::unique_ptr<OptimizerStep> make_optimizer_step(Optimizer optimizer, OptimizerForm form,
                                                    std::vector<at::Tensor> parameters) {
-  const OptimizerForm chosen = form == OptimizerForm::automatic ? OptimizerForm::loop : form;
+  const bool is_on_gpu = std::all_of(parameters.begin(), parameters.end(),
+                                     [](const at::Tensor& tensor) { return tensor.is_cuda(); });
+  const OptimizerForm usual = is_on_gpu ? OptimizerForm::foreach : OptimizerForm::loop;
+  const OptimizerForm chosen = form == OptimizerForm::automatic ? usual : form;
   switch (optimizer) {
     case Optimizer::none:
       return nullptr;

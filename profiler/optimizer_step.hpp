@@ -30,7 +30,8 @@ class OptimizerStep {
   [[nodiscard]] virtual std::vector<OptimizerState> states() const = 0;
 };
 
-// `automatic` is the loop on the CPU, as in torch. nullptr for Optimizer::none.
+// `automatic` is the loop on the CPU and foreach on a GPU, as in torch. nullptr for
+// Optimizer::none.
 [[nodiscard]] std::unique_ptr<OptimizerStep> make_optimizer_step(
     Optimizer optimizer, OptimizerForm form, std::vector<at::Tensor> parameters);
 
