@@ -7,12 +7,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <new>
-#include <sstream>
 #include <utility>
 
 #include "call_values.hpp"
@@ -23,6 +20,9 @@
 namespace tidemark {
 
 namespace {
+
+// To tell a wrong gradient from one that does not repeat itself.
+constexpr int further_replays = 3;
 
 std::vector<BoxedCall> prepare_calls(const StepTrace& trace, c10::Device device) {
   std::vector<BoxedCall> calls;
@@ -60,47 +60,6 @@ Term unnamed_term(const Op& op, Cause cause) {
   if (cause == Cause::recompute) return Term::recomputed_segment;
   if (op.phase == Phase::optimizer) return Term::optimizer_step;
   return op.phase == Phase::forward ? Term::activations : Term::activation_gradients;
-}
-
-template <typename Value>
-double largest_difference(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b) {
-  double largest = 0;
-  for (std::size_t i = 0; i + sizeof(Value) <= a.size(); i += sizeof(Value)) {
-    Value x{};
-    Value y{};
-    std::memcpy(&x, a.data() + i, sizeof(Value));
-    std::memcpy(&y, b.data() + i, sizeof(Value));
-    largest = std::max(largest, std::abs(static_cast<double>(x) - static_cast<double>(y)));
-  }
-  return largest;
-}
-
-double largest_difference(ScalarType type, const std::vector<std::uint8_t>& a,
-                          const std::vector<std::uint8_t>& b) {
-  if (type == ScalarType::float64) return largest_difference<double>(a, b);
-  if (type == ScalarType::float16) return largest_difference<c10::Half>(a, b);
-  if (type == ScalarType::bfloat16) return largest_difference<c10::BFloat16>(a, b);
-  return largest_difference<float>(a, b);
-}
-
-// "3 of 40 gradients differ, first that of wte.weight, by up to 1e-06".
-std::string describe_difference(const StepTrace& trace, const KeptBytes& expected,
-                                const KeptBytes& actual) {
-  std::string first;
-  std::size_t different = 0;
-  double largest = 0;
-  for (const auto& [parameter, view] : trace.gradients) {
-    const std::vector<std::uint8_t>& a = expected.at(view.storage);
-    const std::vector<std::uint8_t>& b = actual.at(view.storage);
-    if (a == b) continue;
-    if (different++ == 0) first = trace.storages[index(parameter)].name;
-    largest = std::max(largest, largest_difference(view.dtype, a, b));
-  }
-  if (different == 0) return "the loss differs";
-  std::ostringstream text;
-  text << different << " of " << trace.gradients.size() << " gradients differ, first that of "
-       << first << ", by up to " << largest;
-  return text.str();
 }
 
 std::optional<Bytes> highest(const std::vector<Bytes>& levels) {
@@ -201,27 +160,34 @@ StepExecution::StepExecution(Backend& backend, const StepTrace& trace, const Fil
       no_grad_calls_(prepare_no_grad_calls(trace, backend.device())),
       statics_(backend, trace, fill),
       bound_(trace.storages.size(), nullptr),
-      plain_(plain_schedule(trace)) {
-  if (backend_.computes()) make_reference();
+      plain_(plain_schedule(trace)),
+      judge_(trace) {
+  if (backend_.computes()) {
+    make_reference();
+  } else {
+    judge_.give_up(std::nullopt);
+  }
 }
 
 void StepExecution::make_reference() {
-  try {
-    Run first(backend_, trace_, plain_, statics_);
-    reference_ = run_once(plain_, first);
-    Run second(backend_, trace_, plain_, statics_);
-    const KeptBytes again = run_once(plain_, second);
-    if (again == reference_) return;
-    not_comparable_ =
-        "two unscheduled replays differ between themselves, since some kernels are "
-        "not deterministic: " +
-        describe_difference(trace_, reference_, again);
-    return;
-  } catch (const std::bad_alloc&) {
-  } catch (const c10::OutOfMemoryError&) {
-  }
   // A schedule may fit where the plain step does not.
-  not_comparable_ = "the unscheduled step, with which gradients are compared, has no memory";
+  if (!replay_plain() || !replay_plain()) {
+    judge_.give_up("the unscheduled step, with which gradients are compared, has no memory");
+  }
+}
+
+// False: there is no memory for it.
+bool StepExecution::replay_plain() {
+  try {
+    Run run(backend_, trace_, plain_, statics_);
+    judge_.add_replay(run_once(plain_, run));
+    return true;
+  } catch (const std::bad_alloc&) {
+  } catch (const c10::Error& error) {
+    const bool is_full = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr;
+    if (!is_full && !is_out_of_memory(error)) throw;
+  }
+  return false;
 }
 
 KeptBytes StepExecution::run_once(const Schedule& schedule, Run& run) {
@@ -358,20 +324,14 @@ KeptBytes StepExecution::kept_bytes(ExecutionMemory& memory) const {
   return kept;
 }
 
-void StepExecution::compare(const KeptBytes& kept, Measurement& measurement) const {
-  if (!backend_.computes()) {
-    measurement.gradients = GradientVerdict::not_comparable;
-    return;
+// Kernels that are not deterministic may have given the same bits twice by chance: what differs is
+// looked for in further unscheduled steps too, once nothing is measured any more.
+GradientFinding StepExecution::doubt(GradientFinding finding, const KeptBytes& kept) {
+  for (int i = 0; i < further_replays && finding.verdict == GradientVerdict::differ; ++i) {
+    if (!replay_plain()) break;
+    finding = judge_.judge(kept);
   }
-  if (not_comparable_) {
-    measurement.gradients = GradientVerdict::not_comparable;
-    measurement.notes.push_back(*not_comparable_);
-    return;
-  }
-  measurement.gradients = kept == reference_ ? GradientVerdict::equal : GradientVerdict::differ;
-  if (kept != reference_) {
-    measurement.notes.push_back(describe_difference(trace_, reference_, kept));
-  }
+  return finding;
 }
 
 StepFigures StepExecution::figures_of(const Run& run) {
@@ -421,12 +381,14 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
   RepeatedTimes times;
   std::unique_ptr<Run> run;
   std::optional<Bytes> first_reserved;
+  GradientFinding gradients;
+  KeptBytes judged;  // what that finding is about
   const auto take_figures = [&] {
     measurement.figures = figures_of(*run);
     measurement.figures.first_reserved_peak_bytes = first_reserved;
   };
-  const auto out_of_memory = [&] {
-    measurement.out_of_memory = backend_.describe_out_of_memory();
+  const auto out_of_memory = [&](const std::string& sentence) {
+    measurement.out_of_memory = sentence;
     if (run) take_figures();
     run.reset();
     backend_.empty_caches();
@@ -437,7 +399,7 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
     for (std::int32_t i = 0; i < options.warm_up + options.repeat; ++i) {
       run.reset();  // before the next one takes its memory
       run = std::make_unique<Run>(backend_, trace_, schedule, statics_);
-      const KeptBytes kept = run_once(schedule, *run);
+      KeptBytes kept = run_once(schedule, *run);
       if (i == 0) first_reserved = highest(run->reserved);
       if (i < options.warm_up) continue;
       times.add(run->times);
@@ -446,19 +408,31 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
                               .host_bytes = std::move(run->host),
                               .allocated_bytes = std::move(run->allocated),
                               .reserved_bytes = std::move(run->reserved)};
-      compare(kept, measurement);
+      GradientFinding finding = judge_.judge(kept);
+      if (!is_worse(finding.verdict, gradients.verdict)) continue;
+      gradients = std::move(finding);
+      judged = std::move(kept);
     }
+    run.reset();
+    gradients = doubt(std::move(gradients), judged);
   } catch (const std::bad_alloc&) {
-    return out_of_memory();
+    const bool is_host = !backend_.device().is_cpu();
+    return out_of_memory(is_host ? "the host has no memory left for the step"
+                                 : backend_.describe_out_of_memory());
   } catch (const c10::OutOfMemoryError&) {
-    return out_of_memory();
+    return out_of_memory(backend_.describe_out_of_memory());
   } catch (const c10::Error& error) {
     const std::string sentence = "the device failed: " + first_line(error);
-    run.reset();
-    if (!answers()) throw DeviceLost(sentence);
-    throw DeviceError(sentence);
+    if (!answers()) {
+      (void)run.release();  // its events could not be given back, and would end the program
+      throw DeviceLost(sentence);
+    }
+    if (!is_out_of_memory(error)) throw DeviceError(sentence);
+    return out_of_memory("no memory is left outside of PyTorch's allocator: " + first_line(error));
   }
   times.fill(measurement);
+  measurement.gradients = gradients.verdict;
+  if (gradients.note) measurement.notes.push_back(*gradients.note);
   return measurement;
 }
 

@@ -10,12 +10,10 @@
 #include "backend.hpp"
 #include "boxed_call.hpp"
 #include "execution_memory.hpp"
+#include "gradient_judge.hpp"
 #include "tidemark/device.hpp"
 
 namespace tidemark {
-
-// Bytes of a storage that outlives the step, outside counted memory.
-using KeptBytes = std::map<StorageId, std::vector<std::uint8_t>>;
 
 class StepExecution final : public Execution {
  public:
@@ -27,8 +25,8 @@ class StepExecution final : public Execution {
   [[nodiscard]] Measurement execute(const Schedule& schedule,
                                     const ExecuteOptions& options) override;
 
-  // Gradients and loss of the unscheduled step.
-  [[nodiscard]] const KeptBytes& reference() const { return reference_; }
+  // What the unscheduled step computes.
+  [[nodiscard]] const GradientJudge& judge() const { return judge_; }
   // Begin of an operator to begin of the next, in an unscheduled replay; by operator. Empty where
   // the device cannot tell.
   [[nodiscard]] std::vector<Nanoseconds> time_operators();
@@ -45,9 +43,10 @@ class StepExecution final : public Execution {
   void bind(const std::vector<StorageId>& storages, const std::vector<InstanceId>& instances,
             const ExecutionMemory& memory);
   [[nodiscard]] KeptBytes kept_bytes(ExecutionMemory& memory) const;
-  void compare(const KeptBytes& kept, Measurement& measurement) const;
 
   void make_reference();
+  [[nodiscard]] bool replay_plain();
+  [[nodiscard]] GradientFinding doubt(GradientFinding finding, const KeptBytes& kept);
   void use_allocator_settings(const std::string& conf);
   [[nodiscard]] StepFigures figures_of(const Run& run);
   [[nodiscard]] bool answers();
@@ -60,8 +59,7 @@ class StepExecution final : public Execution {
   std::vector<const c10::Storage*> bound_;  // by storage; only while an operator runs
   std::vector<c10::Storage> made_;
   Schedule plain_;
-  KeptBytes reference_;
-  std::optional<std::string> not_comparable_;
+  GradientJudge judge_;
   std::string alloc_conf_;  // what the static memory was allocated under
 };
 

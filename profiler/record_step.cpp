@@ -132,23 +132,21 @@ void note_gradients(const EagerStep& step, RecordedStep& recorded) {
 }
 
 // Whether replaying the list of operators gives what autograd gave, bit for bit.
-void compare_replay(const GradientBytes& gradients, const std::vector<std::string>& names,
+void compare_replay(GradientBytes gradients, const std::vector<std::string>& names,
                     const StepExecution& execution, RecordedStep& recorded) {
-  if (execution.reference().empty()) {
-    recorded.replay = GradientVerdict::not_comparable;
-    return;
-  }
-  std::string different;
+  recorded.replay = GradientVerdict::not_comparable;
+  if (execution.judge().reference().empty()) return;
+  KeptBytes of_autograd;
   std::size_t next = 0;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     if (names[i].empty()) continue;
     const StorageId storage = recorded.trace.gradients.at(next++).second.storage;
-    if (gradients[i] == execution.reference().at(storage)) continue;
-    different += (different.empty() ? "" : ", ") + names[i];
+    of_autograd.emplace(storage, std::move(gradients[i]));
   }
-  recorded.replay = different.empty() ? GradientVerdict::equal : GradientVerdict::differ;
-  if (!different.empty()) {
-    recorded.notes.push_back("the replay's gradients differ from autograd's for " + different);
+  const GradientFinding finding = execution.judge().judge(of_autograd);
+  recorded.replay = finding.verdict;
+  if (finding.verdict == GradientVerdict::differ) {
+    recorded.notes.push_back("autograd against the replay of its operators: " + *finding.note);
   }
 }
 
@@ -217,12 +215,15 @@ RecordedStep record_step(Backend& backend, const TraceDevice& device, const Prog
     recorded.notes.push_back(*std::move(note));
   }
   StepExecution execution(backend, recorded.trace, fill);
-  compare_replay(eager.gradients, eager.names, execution, recorded);
+  compare_replay(std::move(eager.gradients), eager.names, execution, recorded);
   if (!eager.is_deterministic) {
     recorded.replay = GradientVerdict::not_comparable;
-    recorded.notes.emplace_back(
+    const std::string remedy =
+        backend.device().is_cpu() ? "; with --threads 1 they are comparable" : "";
+    recorded.notes.push_back(
         "two steps of PyTorch itself give different gradients (some kernels add in the order in "
-        "which threads arrive); with --threads 1 they are comparable");
+        "which threads arrive)" +
+        remedy);
   }
   time_replays(execution, options.timing_replays, recorded.trace);
   return recorded;

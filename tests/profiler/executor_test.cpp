@@ -218,9 +218,9 @@ TEST_CASE("the replay of a recorded step has autograd's gradients, bit for bit, 
     const StepExecution execution(backend(), recorded.trace, values_of(recorded));
     for (std::size_t g = 0; g < recorded.gradients.size(); ++g) {
       const StorageId id = recorded.trace.gradients[g].second.storage;
-      REQUIRE(execution.reference().at(id) == recorded.gradients[g]);
+      REQUIRE(execution.judge().reference().at(id) == recorded.gradients[g]);
     }
-    REQUIRE(execution.reference().at(*recorded.trace.loss) == recorded.loss);
+    REQUIRE(execution.judge().reference().at(*recorded.trace.loss) == recorded.loss);
   }
 }
 
