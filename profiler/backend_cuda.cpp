@@ -11,6 +11,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -21,6 +22,7 @@
 #include "tidemark/allocator.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/report.hpp"
+#include "torch_error.hpp"
 
 namespace tidemark {
 
@@ -50,7 +52,12 @@ void check_driver(c10::DeviceIndex index) {
                       text(needed) + "; install a newer driver");
   }
   if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
-    throw DeviceError("the NVIDIA driver finds no GPU in this machine");
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    const bool is_hidden = visible != nullptr;
+    throw DeviceError(is_hidden
+                          ? std::string("no GPU is to be seen, since CUDA_VISIBLE_DEVICES is '") +
+                                visible + "'; name one that this machine has"
+                          : std::string("the NVIDIA driver finds no GPU in this machine"));
   }
   if (error != cudaSuccess) refuse(error, "the NVIDIA driver does not answer");
   if (index >= count) {
@@ -68,7 +75,7 @@ c10::DeviceIndex make_current(c10::DeviceIndex index) {
     C10_CUDA_CHECK(cudaFree(nullptr));
   } catch (const c10::Error& error) {
     throw DeviceError("the GPU cuda:" + std::to_string(index) +
-                      " cannot be used: " + error.what_without_backtrace());
+                      " cannot be used: " + first_line(error));
   }
   return index;
 }
@@ -138,6 +145,14 @@ CudaBackend::CudaBackend(c10::DeviceIndex index, bool computes)
   total_bytes_ = static_cast<Bytes>(total);
   // Whatever the environment says.
   set_allocator_settings("");
+}
+
+Bytes CudaBackend::taken_outside() const {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  const Bytes reserved = allocator::getDeviceStats(index_).reserved_bytes[0].current;
+  return static_cast<Bytes>(total) - static_cast<Bytes>(free) - reserved;
 }
 
 void CudaBackend::limit_memory(std::optional<Bytes> bytes) {

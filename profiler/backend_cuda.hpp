@@ -23,6 +23,9 @@ class CudaBackend final : public Backend {
   // The memory of the card, and what of it is free before any tensor exists.
   [[nodiscard]] Bytes total_bytes() const { return total_bytes_; }
   [[nodiscard]] Bytes free_bytes() const { return free_bytes_; }
+  // What of the card is taken now, but not by the caching allocator: contexts, libraries and their
+  // kernels, other processes.
+  [[nodiscard]] Bytes taken_outside() const;
 
   // What the caching allocator may take from the device; absent: all that is free.
   void limit_memory(std::optional<Bytes> bytes);

@@ -59,6 +59,9 @@ RecordedStep CudaDevice::record(const Program& program, const RecordOptions& opt
     RecordedStep recorded = record_step(backend_, description(), program, options);
     if (phantom_) {
       recorded.trace = with_modelled_times(std::move(recorded.trace), rates_of(*phantom_));
+    } else {
+      // Libraries and kernels are loaded when they are first used: now they all are.
+      recorded.trace.device.context_bytes = backend_.taken_outside();
     }
     return recorded;
   } catch (const c10::OutOfMemoryError&) {
@@ -91,7 +94,14 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
 
 MachineRates CudaDevice::calibrate() {
   const TraceDevice own = description();
-  return tidemark::calibrate(backend_, own.name, own.kind, effort_for(backend_));
+  try {
+    return tidemark::calibrate(backend_, own.name, own.kind, effort_for(backend_));
+  } catch (const c10::OutOfMemoryError&) {
+    throw DeviceError("the calibration does not fit: " + backend_.describe_out_of_memory() +
+                      "; end what else runs on this GPU");
+  } catch (const c10::Error& error) {
+    throw DeviceError("the calibration fails: " + first_line(error));
+  }
 }
 
 }  // namespace tidemark

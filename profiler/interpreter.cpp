@@ -219,6 +219,9 @@ Frame Interpreter::Implementation::run_graph(const CompiledGraph& graph, Frame i
     const Node* const caller = std::exchange(current_, node.node);
     try {
       run_node(node, frame);
+    } catch (const c10::OutOfMemoryError&) {
+      current_ = caller;  // no fault of the node's
+      throw;
     } catch (const c10::Error& error) {
       current_ = caller;
       const std::string source = innermost_source_line(node.node->stack_trace);
