@@ -1,6 +1,7 @@
 """Exports the shipped GPT-2: 12 blocks, dropout on, the loss inside; weights without values.
 
-    python export_gpt2.py gpt2.pt2
+    python export_gpt2.py gpt2.pt2                 # tiny, so that a CPU takes a second a step
+    python export_gpt2.py gpt2_small.pt2 small     # the published size, 124 million parameters
 """
 
 import sys
@@ -79,6 +80,9 @@ class Gpt2(nn.Module):
 
 
 def main():
+    global WIDTH, HEADS, LENGTH, VOCABULARY, BATCH
+    if sys.argv[2:] == ["small"]:
+        WIDTH, HEADS, LENGTH, VOCABULARY, BATCH = 768, 12, 1024, 50257, 8
     # Parameters without values keep the file small; the tool makes them from its seed.
     with FakeTensorMode():
         model = Gpt2().train()
