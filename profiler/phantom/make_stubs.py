@@ -31,9 +31,9 @@ LIBRARIES = {
 # work runs, and the end of objects that are mere numbers here.
 INERT = re.compile(
     r"""
-    cublas[SDCZH](gemm|gemv|ger|geru|gerc|axpy|scal|copy|swap|symm|symv|syr|syr2|syr2k|syrk|hemm|hemv
+    cublas[SDCZH](gemm|gemv|ger|geru|gerc|dot|axpy|scal|copy|swap|symm|symv|syr|syr2|syr2k|syrk|hemm|hemv
       |her|her2|her2k|herk|trmm|trmv|trsm|trsv|sscal|dscal)\w*
-    | cublas(Gemm|Sgemm)\w*Ex | cublas(Zdscal|Csscal)_v2
+    | cublas(Gemm|Sgemm|Dot)\w*Ex | cublas(Zdscal|Csscal)_v2
     | cublasSet(MathMode|PointerMode_v2|Stream_v2|Workspace_v2) | cublasDestroy_v2
     | cublas[SDCZ](ge(trf|trs)|gemm|trsm)\w*Batched
     | cublasLtMatmul | cublasLt\w+Destroy | cublasLt\w+SetAttribute

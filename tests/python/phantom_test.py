@@ -192,6 +192,7 @@ tell()
     "values": """
 x = torch.tensor(list(range(100))).cuda()
 assert x.sum().item() == 0 and x.tolist() == list(range(100))
+assert torch.ones(8, device="cuda").dot(torch.ones(8, device="cuda")).item() == 0
 address = x.data_ptr()
 del x
 y = torch.empty(100, dtype=torch.long, device="cuda")
