@@ -10,6 +10,7 @@
 #include "last_error.hpp"
 #include "machine.hpp"
 #include "streams.hpp"
+#include "unanswered.hpp"
 
 // Headers rename this one; what PyTorch imports has the plain name.
 #undef cudaStreamGetCaptureInfo
@@ -122,6 +123,12 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
                                   unsigned flags) {
   callback(stream, cudaSuccess, data);
   return cudaSuccess;
+}
+
+// What is captured is launched later, and nothing is kept here that could be.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
+  static tidemark::phantom::Unanswered call("cudaStreamBeginCapture");
+  return failed(static_cast<cudaError_t>(call.reached(cudaErrorNotSupported)));
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus* status) {

@@ -206,6 +206,15 @@ tell()
     "lstm": """
 torch.nn.LSTM(16, 32).cuda()(torch.randn(5, 3, 16, device="cuda"))
 """,
+    "graph": """
+x = torch.ones(1024, device="cuda")
+try:
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        y = x + 1
+except RuntimeError as error:
+    print(str(error).splitlines()[0])
+    sys.exit(3)
+""",
     "sudden_end": """
 x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
 y = torch.empty(1 << 20, dtype=torch.uint8, device="cuda")
@@ -279,6 +288,15 @@ def check_refusal(phantom):
                if c["answer"] == "refused"]
     expect(done.returncode == 1 and any("RNN" in name or "Dropout" in name for name in refused),
            done, str(report))
+
+
+def check_graph(phantom):
+    """Refused at the capture's beginning, which a program can catch."""
+    done, report = phantom.run("graph")
+    refused = [c["name"] for c in report["processes"][0]["calls_without_answer"]
+               if c["answer"] == "refused"]
+    expect(done.returncode == 3 and "not supported on the phantom GPU" in done.stdout
+           and refused == ["cudaStreamBeginCapture"], done, str(report))
 
 
 def check_abrupt_end(phantom, name, status, allocated, sentence):
@@ -507,6 +525,7 @@ def main():
         "out of memory": lambda: check_out_of_memory(phantom),
         "beside a driver": lambda: check_beside_driver(phantom),
         "refusal": lambda: check_refusal(phantom),
+        "captured graph": lambda: check_graph(phantom),
         "sudden end": lambda: check_abrupt_end(
             phantom, "sudden_end", 7, (1 << 30) + (1 << 20), "exit status 7"),
         "strict": lambda: check_strict(phantom),
