@@ -103,9 +103,11 @@ TEST_CASE("without a budget plan gives the front, smaller and slower from line t
   }
   const Outcome kept = run({"plan", chain.step(), "--pareto", "-o", chain.in_folder("front")});
   CHECK(kept.code == ExitCode::done);
-  // A title and one line a plan.
+  // A title, one line a plan, and a note that is every plan's: the trace carries no calls.
   CHECK(std::count(kept.out.begin(), kept.out.end(), '\n') ==
-        static_cast<std::ptrdiff_t>(front.size()) + 1);
+        static_cast<std::ptrdiff_t>(front.size()) + 2);
+  CHECK_THAT(kept.out,
+             Catch::EndsWith("note: the trace carries no calls: predicted, not executed\n"));
   CHECK(std::filesystem::exists(chain.in_folder("front/plan-0.json")));
 }
 

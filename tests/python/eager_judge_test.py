@@ -10,6 +10,7 @@ setting; the two may differ by at most 0.1 %.
 
 import argparse
 import copy
+import itertools
 import json
 import pathlib
 import shutil
@@ -147,6 +148,13 @@ MODELS = {
 }
 
 
+def passed_and_captured(x, args):
+    """What a checkpoint is passed: what the blocks before it made. The rest (masks, positions) its
+    function captures, as keywords, which the reentrant form does not know."""
+    made = list(itertools.takewhile(lambda arg: getattr(arg, "requires_grad", False), args))
+    return [x, *made], args[len(made):]
+
+
 class Checkpointed(nn.Module):
     """Runs a group of blocks under one checkpoint."""
 
@@ -161,8 +169,9 @@ class Checkpointed(nn.Module):
         return x
 
     def forward(self, x, *args, **kwargs):
-        # What is no input of the blocks before is not passed: the reentrant form knows no keywords.
-        return checkpoint(lambda x: self.run(x, *args, **kwargs), x, use_reentrant=self.use_reentrant)
+        passed, captured = passed_and_captured(x, args)
+        return checkpoint(lambda *given: self.run(*given, *captured, **kwargs), *passed,
+                          use_reentrant=self.use_reentrant)
 
 
 class Skipped(nn.Module):

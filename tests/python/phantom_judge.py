@@ -88,7 +88,9 @@ class DeepSpeedCheckpointed(judge.Checkpointed):
     checkpointing = None
 
     def forward(self, x, *args, **kwargs):
-        return self.checkpointing.checkpoint(lambda x: self.run(x, *args, **kwargs), x)
+        passed, captured = judge.passed_and_captured(x, args)
+        return self.checkpointing.checkpoint(
+            lambda *given: self.run(*given, *captured, **kwargs), *passed)
 
 
 class Group(torch.nn.Module):
