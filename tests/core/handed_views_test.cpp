@@ -15,7 +15,7 @@ namespace {
 
 using test::BlockChain;
 
-constexpr int blocks = 4;
+constexpr int chain_blocks = 4;
 constexpr Bytes statics = 50;
 // At block 3's down_backward: loss (4), g4 (40), h3 (100), gh3 (100).
 constexpr Bytes last_block = 244;
@@ -36,8 +36,8 @@ Module& block(BlockChain& chain, int i) {
 
 // A chain whose every block is given `views` of its x, of which each has ten elements.
 BlockChain chain_given(const std::vector<HandedTensor>& views) {
-  BlockChain chain(blocks);
-  for (int i = 0; i < blocks; ++i) {
+  BlockChain chain(chain_blocks);
+  for (int i = 0; i < chain_blocks; ++i) {
     for (HandedTensor view : views) {
       view.view.storage = chain.x(i);
       block(chain, i).inputs.push_back(view);
@@ -48,7 +48,7 @@ BlockChain chain_given(const std::vector<HandedTensor>& views) {
 
 Setting partitioned(std::int32_t ranks) {
   Setting setting;
-  setting.number_checkpoints = blocks;
+  setting.number_checkpoints = chain_blocks;
   setting.method = Method::reentrant;
   setting.partition_activations = true;
   setting.model_parallel_size = ranks;
@@ -83,7 +83,7 @@ bool tells_of_layouts(const Outcome& outcome) {
 constexpr Bytes recomputed_output = 40;
 
 TEST_CASE("a view of a whole storage is emptied while its base stays", "[handed_views]") {
-  const Outcome plain = outcome(BlockChain(blocks).trace(), partitioned(2));
+  const Outcome plain = outcome(BlockChain(chain_blocks).trace(), partitioned(2));
   // Slices of x0..x2 (60), the scalars left in their tensors (12), x3 gathered (40).
   CHECK(plain.figures.live_peak_bytes == statics + 60 + 12 + 40 + last_block + recomputed_output);
   BlockChain chain = chain_given({tensor({}, {5, 2}, {2, 1})});
@@ -91,7 +91,7 @@ TEST_CASE("a view of a whole storage is emptied while its base stays", "[handed_
   CHECK(views.figures.live_peak_bytes == plain.figures.live_peak_bytes + 160);
   CHECK_FALSE(tells_of_layouts(views));
   // What is told to be no view is as what is not told.
-  for (int i = 0; i < blocks; ++i) block(chain, i).inputs.front().is_view = false;
+  for (int i = 0; i < chain_blocks; ++i) block(chain, i).inputs.front().is_view = false;
   CHECK(outcome(chain.trace(), partitioned(2)).figures == plain.figures);
 }
 
