@@ -127,7 +127,9 @@ def main():
     if sys.argv[1] == "--inside":
         name, settings, path = sys.argv[2:]
         pathlib.Path(path).write_text(json.dumps(ask_torch(name, json.loads(settings))))
-        return 0
+        # Autograd's thread may still be letting go of the checkpoints' Python hooks. Where it asks for
+        # the interpreter after its end, PyTorch aborts.
+        os._exit(0)
     parser = argparse.ArgumentParser()
     parser.add_argument("--tidemark", required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path)
