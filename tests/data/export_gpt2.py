@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import shipped
+
 WIDTH, HEADS, LAYERS, LENGTH, VOCABULARY, BATCH, DROPOUT = 128, 4, 12, 256, 512, 4, 0.1
 
 
@@ -89,7 +91,7 @@ def main():
         shape = (BATCH, LENGTH)
         tokens = torch.zeros(shape, dtype=torch.int64), torch.ones(shape, dtype=torch.int64)
         program = torch.export.export(model, tokens)
-    torch.export.save(program, sys.argv[1] if len(sys.argv) > 1 else "gpt2.pt2")
+    shipped.save(program, sys.argv[1] if len(sys.argv) > 1 else "gpt2.pt2")
 
 
 if __name__ == "__main__":

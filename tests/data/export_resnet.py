@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import shipped
+
 
 class Bottleneck(nn.Module):
     def __init__(self, channels, width, stride):
@@ -58,7 +60,7 @@ def main():
     model = ResNet().train()
     inputs = torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))
     program = torch.export.export(model, inputs)
-    torch.export.save(program, sys.argv[1] if len(sys.argv) > 1 else "resnet.pt2")
+    shipped.save(program, sys.argv[1] if len(sys.argv) > 1 else "resnet.pt2")
 
 
 if __name__ == "__main__":
