@@ -6,7 +6,6 @@ setting of a whole sweep predicted to the byte with gradients bit-equal to the u
 
 import argparse
 import json
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy
 import torch
 
 from architectures import ARCHITECTURES, export
+from judged import exit_status, parse_arguments
 
 # Mixtral's kernels add in the order in which threads arrive, so PyTorch's own gradients differ from
 # step to step; with one thread they are comparable.
@@ -93,14 +93,11 @@ def check_sweep(tidemark, path, folder, ranks):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--only", choices=ARCHITECTURES)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     passed = failed = 0
     for name in [arguments.only] if arguments.only else ARCHITECTURES:
         begin = time.time()
@@ -117,8 +114,7 @@ def main():
         except Exception as error:  # noqa: BLE001 - every architecture is judged
             failed += 1
             print(f"{name:18} FAILED: {type(error).__name__}: {str(error)[:1500]}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

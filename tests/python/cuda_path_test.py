@@ -4,12 +4,13 @@ and the times. Bytes are as predicted, times are taken by CUDA events, everythin
     cuda_path_test.py --tidemark build/release/tidemark --output DIR
 """
 
-import argparse
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
+
+from judged import exit_status, parse_arguments, run_checks
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
 BYTES = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "first_reserved_peak_bytes",
@@ -85,11 +86,7 @@ def check_refusals(card):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments()
     card = Card(arguments.tidemark, arguments.output)
     checks = {
         "GPT-2": lambda: check_sweep(card, "gpt2.pt2", "--number-checkpoints", "none,4", "--method", "both"),
@@ -98,15 +95,7 @@ def main():
         "calibration": lambda: check_calibration(card),
         "refusals": lambda: check_refusals(card),
     }
-    failed = 0
-    for name, check in checks.items():
-        try:
-            print(f"{name}: {check()}", flush=True)
-        except AssertionError as error:
-            failed += 1
-            print(f"{name}: FAILED {str(error)[:2000]}", flush=True)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return exit_status(*run_checks(checks))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ activation_checkpointing block as DeepSpeedActivationCheckpointingConfig reads i
     deepspeed_config_test.py --tidemark build/release/tidemark --output DIR
 """
 
-import argparse
 import itertools
 import json
 import os
-import pathlib
 import random
 import subprocess
 import sys
@@ -20,6 +18,8 @@ from deepspeed.runtime.activation_checkpointing.config import (  # noqa: E402
     DeepSpeedActivationCheckpointingConfig,
 )
 from deepspeed.runtime.config_utils import dict_raise_error_on_duplicate_keys  # noqa: E402
+
+from judged import exit_status, parse_arguments  # noqa: E402
 
 FLAGS = ["partition_activations", "contiguous_memory_optimization", "cpu_checkpointing",
          "synchronize_checkpoint_boundary", "profile"]
@@ -95,11 +95,7 @@ def tidemark_reads(tidemark, path):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments()
     path = arguments.output / "ds_config.json"
     passed = failed = 0
     for text in itertools.chain(block_texts(), style_texts(), random_texts(300)):
@@ -109,8 +105,7 @@ def main():
         passed, failed = passed + agrees, failed + (not agrees)
         if not agrees:
             print(f"FAILED\n{text}\nDeepSpeed {theirs}\ntidemark  {ours}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

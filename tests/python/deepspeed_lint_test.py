@@ -5,11 +5,9 @@ choke on, a warning) says too. A configuration on which no error is found runs.
     deepspeed_lint_test.py --tidemark build/release/tidemark --output DIR
 """
 
-import argparse
 import functools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -21,6 +19,8 @@ from torch import nn  # noqa: E402
 
 import deepspeed  # noqa: E402
 from deepspeed.utils import logger  # noqa: E402
+
+from judged import exit_status, parse_arguments  # noqa: E402
 
 # Otherwise DeepSpeed compiles kernels for shared memory between the ranks of a CPU, of which there
 # is one.
@@ -158,11 +158,7 @@ NOTES = {"other_argument": "partition-other-arguments"}
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments()
     torch.set_num_threads(1)
     store = arguments.output / "store"
     store.unlink(missing_ok=True)
@@ -185,8 +181,7 @@ def main():
             print(f"FAILED {options}\n{text}\nDeepSpeed: {said}")
             for finding in findings:
                 print(f"  {finding['id']} ({finding['severity']}): {finding['message']}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

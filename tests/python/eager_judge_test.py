@@ -12,7 +12,6 @@ import argparse
 import copy
 import itertools
 import json
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
+
+from judged import exit_status, parse_arguments
 
 TOLERANCE = 0.001
 STEADY_STEPS = 1
@@ -292,19 +293,15 @@ def judge(name, tidemark, folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     torch.set_num_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     passed = failed = 0
     for name in [arguments.only] if arguments.only else MODELS:
         good, bad = judge(name, arguments.tidemark, arguments.output)
         passed, failed = passed + good, failed + bad
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

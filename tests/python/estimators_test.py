@@ -19,7 +19,7 @@ import warnings
 import torch
 
 from estimator_models import MODELS, checkpoint_blocks, make
-from judged import judge_each
+from judged import exit_status, judge_each, parse_arguments
 
 TOLERANCE = 0.001
 # Models whose blocks are no chain, which is what is looked for without a hint.
@@ -131,17 +131,13 @@ def main():
         # the interpreter after its end, PyTorch aborts.
         os._exit(0)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--gpu", default="h200")
     parser.add_argument("--only", choices=sorted(MODELS))
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments(parser)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     judged = [name for name in MODELS if arguments.only in (None, name)]
     passed, failed = judge_each(judged, lambda name: judge(name, arguments))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """What the tests of executed plans have in common: the shipped models' recorded steps."""
 
-import argparse
 import json
 import pathlib
 import subprocess
+
+from judged import parse_arguments
 
 MODELS = ("gpt2", "resnet")
 FOLDER = pathlib.Path(__file__).parents[1] / "data"
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True, type=pathlib.Path)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments()
     return arguments
 
 

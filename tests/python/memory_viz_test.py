@@ -1,6 +1,5 @@
 """Memory snapshots of simulated steps, read by PyTorch's own viewer code."""
 
-import argparse
 import io
 import json
 import pathlib
@@ -9,6 +8,8 @@ import shutil
 import subprocess
 
 from torch.cuda import _memory_viz
+
+from judged import parse_arguments
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -63,10 +64,7 @@ def check_row(tidemark, folder, number, row):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", type=pathlib.Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     shutil.rmtree(arguments.output, ignore_errors=True)
     arguments.output.mkdir(parents=True)
     model = pathlib.Path(__file__).parent.parent / "data" / "gpt2.pt2"

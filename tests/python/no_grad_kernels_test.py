@@ -1,13 +1,13 @@
 """The reentrant method first runs a segment with gradients off, where some operators choose other
 kernels: they are recorded, predicted and executed in both forms, or named where that cannot be."""
-import argparse
 import gzip
 import json
-import pathlib
 import shutil
 import subprocess
 
 import torch
+
+from judged import parse_arguments
 
 
 class Transposed(torch.nn.Module):
@@ -113,10 +113,7 @@ def sweep(arguments, name, block, device, gradients, first_runs):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     shutil.rmtree(arguments.output, ignore_errors=True)
     arguments.output.mkdir(parents=True)
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from judged import exit_status, parse_arguments
 
 WIDTH = 1024  # so that the optimizer sets the peak of the step
 PEAK_TOLERANCE = 0.001
@@ -119,13 +120,10 @@ def eager_on_phantom(tidemark, path):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--eager", type=pathlib.Path, help="of the process on the phantom: its result")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     if arguments.eager:
         return write_eager(arguments.eager)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     inputs = sample_inputs()
     path = arguments.output / "model.pt2"
     trace = arguments.output / "step.json.gz"
@@ -145,8 +143,7 @@ def main():
             if not agrees:
                 print("  ours  ", ours[:20])
                 print("  theirs", theirs[:20])
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed, failed)
 
 
 if __name__ == "__main__":

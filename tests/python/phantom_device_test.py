@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 
 import torch
@@ -25,8 +24,8 @@ import torch
 import estimator_models
 import phantom_judge
 import view_models
-from architectures import ARCHITECTURES, export
-from judged import judge_each
+from architectures import export
+from judged import exit_status, judge_each, parse_arguments, run_checks
 
 TOLERANCE = 0.001
 EXACT = ["gpt2", "llama", "bert", "timm_vit", "timm_resnet", "unet", "bfloat16", "autocast"]
@@ -234,32 +233,17 @@ def judge_eager(name, arguments):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--gpu", default="h200")
     parser.add_argument("--only", choices=sorted({*EXACT, *JUDGED, "small card"}))
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    passed = failed = 0
     checks = {name: lambda name=name: exact(name, arguments) for name in EXACT}
     checks["small card"] = lambda: out_of_memory(arguments)
-    for name, check in checks.items():
-        if arguments.only not in (None, name):
-            continue
-        begin = time.time()
-        try:
-            print(f"{name:11} {check()} ({time.time() - begin:.1f} s)", flush=True)
-            passed += 1
-        except Exception as error:  # noqa: BLE001 - every architecture is judged
-            failed += 1
-            print(f"{name:11} FAILED: {type(error).__name__}: {str(error)[:1500]}", flush=True)
+    passed, failed = run_checks({name: check for name, check in checks.items() if arguments.only in (None, name)})
     judged = [name for name in JUDGED if arguments.only in (None, name)]
     good, bad = judge_each(judged, lambda name: judge_eager(name, arguments))
-    passed, failed = passed + good, failed + bad
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return exit_status(passed + good, failed + bad)
 
 
 if __name__ == "__main__":

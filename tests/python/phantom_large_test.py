@@ -5,7 +5,6 @@ At least 24 settings agree to the byte within 60 seconds of processor time and 6
     phantom_large_test.py --tidemark build/release/tidemark --output DIR
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -19,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "data"))
 import export_gpt2 as gpt2  # noqa: E402
+from judged import parse_arguments  # noqa: E402
 
 from phantom_device_test import check_exact  # noqa: E402
 
@@ -40,11 +40,7 @@ def export(path):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments()
     path, folder = arguments.output / "gpt_7b.pt2", arguments.output / "sweep"
     parameters = export(path)
     assert parameters >= LEAST_PARAMETERS, parameters

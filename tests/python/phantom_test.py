@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 
+from judged import exit_status, parse_arguments, run_checks
+
 HEADER = """
 import os, sys, torch
 import torch.nn.functional as F
@@ -496,11 +498,8 @@ def check_strict_tool(phantom):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tidemark", required=True)
-    parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--only", help="part of the name of the checks to run")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parse_arguments(parser)
     phantom = Phantom(arguments.tidemark, arguments.output)
     one_rank = {**RANK, "MASTER_PORT": "29671"}
     def torchrun(ranks):
@@ -539,16 +538,7 @@ def main():
     }
     if arguments.only:
         checks = {name: check for name, check in checks.items() if arguments.only in name}
-    failed = 0
-    for name, check in checks.items():
-        try:
-            check()
-            print(f"{name}: passed", flush=True)
-        except Exception as error:  # noqa: BLE001 - a failed check must not hide the others
-            failed += 1
-            print(f"{name}: FAILED {error}", flush=True)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return exit_status(*run_checks(checks))
 
 
 if __name__ == "__main__":
