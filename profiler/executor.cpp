@@ -183,9 +183,9 @@ bool StepExecution::replay_plain() {
     judge_.add_replay(run_once(plain_, run));
     return true;
   } catch (const std::bad_alloc&) {
+  } catch (const c10::OutOfMemoryError&) {
   } catch (const c10::Error& error) {
-    const bool is_full = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr;
-    if (!is_full && !is_out_of_memory(error)) throw;
+    if (!is_out_of_memory(error)) throw;
   }
   return false;
 }

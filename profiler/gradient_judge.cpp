@@ -85,6 +85,12 @@ bool is_worse(GradientVerdict verdict, GradientVerdict other) {
   return badness(verdict) > badness(other);
 }
 
+GradientJudge::GradientJudge(const StepTrace& trace) : trace_(trace) {
+  for (std::size_t i = 0; i < trace.gradients.size(); ++i) {
+    gradient_at_.emplace(trace.gradients[i].second.storage, i);
+  }
+}
+
 void GradientJudge::give_up(std::optional<std::string> reason) {
   given_up_ = GradientFinding{GradientVerdict::not_comparable, std::move(reason)};
 }
@@ -138,28 +144,26 @@ GradientFinding GradientJudge::judge(const KeptBytes& kept) const {
 double GradientJudge::difference(StorageId id, const std::vector<std::uint8_t>& bytes) const {
   const std::vector<std::uint8_t>& expected = reference_.at(id);
   if (bytes.size() != expected.size()) return std::numeric_limits<double>::infinity();
-  return largest_difference(expected, bytes, type_of(id).value_or(ScalarType::float32));
+  return largest_difference(expected, bytes, type_of(id));
 }
 
 bool GradientJudge::is_far(StorageId id, double difference) const {
-  const double value = largest_value(reference_.at(id), type_of(id).value_or(ScalarType::float32));
+  const double value = largest_value(reference_.at(id), type_of(id));
   return difference > far_beyond_replays * unstable_.at(id) &&
          difference > far_beyond_value * value;
 }
 
 // Of the parameter; empty for the loss.
-std::string GradientJudge::name_of(StorageId gradient) const {
-  for (const auto& [parameter, view] : trace_.gradients) {
-    if (view.storage == gradient) return trace_.storages[index(parameter)].name;
-  }
-  return "";
+std::string GradientJudge::name_of(StorageId id) const {
+  const auto found = gradient_at_.find(id);
+  if (found == gradient_at_.end()) return "";
+  return trace_.storages[index(trace_.gradients[found->second].first)].name;
 }
 
-std::optional<ScalarType> GradientJudge::type_of(StorageId gradient) const {
-  for (const auto& [parameter, view] : trace_.gradients) {
-    if (view.storage == gradient) return view.dtype;
-  }
-  return std::nullopt;
+ScalarType GradientJudge::type_of(StorageId id) const {
+  const auto found = gradient_at_.find(id);
+  if (found == gradient_at_.end()) return ScalarType::float32;  // the loss
+  return trace_.gradients[found->second].second.dtype;
 }
 
 }  // namespace tidemark

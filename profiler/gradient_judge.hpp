@@ -27,7 +27,7 @@ struct GradientFinding {
 
 class GradientJudge {
  public:
-  explicit GradientJudge(const StepTrace& trace) : trace_(trace) {}
+  explicit GradientJudge(const StepTrace& trace);
 
   // Loss and gradients of an unscheduled step: the first is what all others are compared with, a
   // later one shows what does not repeat itself.
@@ -45,10 +45,11 @@ class GradientJudge {
   struct Differences;
   [[nodiscard]] double difference(StorageId id, const std::vector<std::uint8_t>& bytes) const;
   [[nodiscard]] bool is_far(StorageId id, double difference) const;
-  [[nodiscard]] std::string name_of(StorageId gradient) const;
-  [[nodiscard]] std::optional<ScalarType> type_of(StorageId gradient) const;
+  [[nodiscard]] std::string name_of(StorageId id) const;
+  [[nodiscard]] ScalarType type_of(StorageId id) const;
 
   const StepTrace& trace_;
+  std::map<StorageId, std::size_t> gradient_at_;  // in the trace's gradients
   KeptBytes reference_;
   std::map<StorageId, double> unstable_;  // how far unscheduled steps lie apart
   std::optional<GradientFinding> given_up_;

@@ -32,6 +32,10 @@ enum class Phase : std::uint8_t { forward, backward, optimizer };
 
 enum class DeviceKind : std::uint8_t { unknown, cpu, cuda, phantom };
 inline constexpr std::size_t device_kind_count = 4;
+// A GPU, there or not: its tensors come from a caching allocator and lie apart from the host's.
+[[nodiscard]] inline bool is_gpu(DeviceKind kind) {
+  return kind == DeviceKind::cuda || kind == DeviceKind::phantom;
+}
 
 // Identity is the storage, never the tensor: all views of it are one entry.
 struct Storage {

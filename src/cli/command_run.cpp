@@ -54,7 +54,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   check_belongs(path, plan, step.trace);
   if (!step.execution) throw UsageError("the trace carries no calls, so no plan can be executed");
   const ExecuteOptions execute{
-      .repeat = (*given)["repeat"].as<std::int32_t>(), .warm_up = 1, .alloc_conf = plan.alloc_conf};
+      .repeat = (*given)["repeat"].as<std::int32_t>(), .warm_up = 1, .alloc_conf = {}};
   if (execute.repeat < 1) throw UsageError("--repeat takes a positive number");
   const ExitCode code = execute_plan(step.trace, *step.execution, execute, plan, streams);
   note_unanswered_calls(step.trace, plan.notes);

@@ -33,7 +33,7 @@ void print_time(const StepFigures& figures, const StepFigures& plain, std::ostre
 
 // The caching allocator's rounding on a GPU, the CPU allocator's alignment elsewhere.
 Bytes packed_bytes(const StepTrace& trace, const Schedule& schedule) {
-  const Bytes alignment = has_caching_allocator(trace) ? 512 : 64;
+  const Bytes alignment = is_gpu(trace.device.kind) ? 512 : 64;
   constexpr std::int64_t most_tries = 200'000;
   Bytes statics = 0;
   for (std::int32_t i = 0; i < schedule.initial_instances; ++i) {
@@ -84,12 +84,8 @@ std::vector<std::string> planner_names() {
   return names;
 }
 
-bool has_caching_allocator(const StepTrace& trace) {
-  return trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
-}
-
 void check_alloc_conf(const StepTrace& trace, const std::string& alloc_conf) {
-  if (alloc_conf.empty() || has_caching_allocator(trace)) return;
+  if (alloc_conf.empty() || is_gpu(trace.device.kind)) return;
   throw UsageError("--alloc-conf is for steps of a GPU, and this one was recorded on " +
                    std::string(name(trace.device.kind)) +
                    ", where no caching allocator runs; leave it out");

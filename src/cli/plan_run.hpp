@@ -21,8 +21,6 @@ namespace tidemark {
 // allocator, else live.
 [[nodiscard]] Limit usual_limit(const StepFigures& plain);
 
-// Whether the step ran on a caching allocator, which can be told something.
-[[nodiscard]] bool has_caching_allocator(const StepTrace& trace);
 // Refuses allocator settings where no caching allocator runs (UsageError).
 void check_alloc_conf(const StepTrace& trace, const std::string& alloc_conf);
 // That allocator under a value of PYTORCH_ALLOC_CONF, and what it can take.

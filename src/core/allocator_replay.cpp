@@ -12,10 +12,6 @@ namespace tidemark {
 
 namespace {
 
-bool is_gpu(const StepTrace& trace) {
-  return trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
-}
-
 // Whether copies on queues of their own use streams as DeepSpeed's do: what they make comes from
 // the copying stream's segments, and what they touch is given back when the copy is known to be
 // done. The library's workspace then comes where it does there, with the first product that is
@@ -192,7 +188,7 @@ class Replay {
 };
 
 bool can_replay(const StepTrace& trace, const SimulateOptions& options) {
-  return is_gpu(trace) && options.allocator.is_native &&
+  return is_gpu(trace.device.kind) && options.allocator.is_native &&
          std::all_of(trace.ops.begin(), trace.ops.end(), [](const Op& op) {
            return op.allocations && (!op.no_grad || op.no_grad->allocations);
          });
@@ -224,7 +220,7 @@ std::optional<LaggingCopies> lagging_copies(const StepTrace& trace, const Schedu
 }
 
 std::optional<Bytes> replay_pinned_pool(const StepTrace& trace, const Schedule& schedule) {
-  if (!is_gpu(trace)) return std::nullopt;
+  if (!is_gpu(trace.device.kind)) return std::nullopt;
   PinnedPool pool;
   const auto pinned_bytes = [&](InstanceId id) {
     const Instance& instance = schedule.instances[index(id)];

@@ -13,9 +13,7 @@ std::vector<bool> static_storages(const StepTrace& trace) {
 }
 
 bool is_on_device(const StepTrace& trace, StorageId id) {
-  const bool is_gpu =
-      trace.device.kind == DeviceKind::cuda || trace.device.kind == DeviceKind::phantom;
-  return !is_gpu || !trace.storages[index(id)].device.starts_with("cpu");
+  return !is_gpu(trace.device.kind) || !trace.storages[index(id)].device.starts_with("cpu");
 }
 
 bool is_executable(const StepTrace& trace) {

@@ -42,6 +42,13 @@ Setting checkpoints(std::int32_t k, Method method) {
   return setting;
 }
 
+Setting partitioned(std::int32_t k, Method method, std::int32_t ranks) {
+  Setting setting = checkpoints(k, method);
+  setting.partition_activations = true;
+  setting.model_parallel_size = ranks;
+  return setting;
+}
+
 TEST_CASE("without checkpoints the schedule is the recorded step", "[build_schedule]") {
   const BlockChain chain(4);
   const StepFigures plain = figures(chain.trace(), {});
@@ -191,9 +198,7 @@ TEST_CASE("asynchronous offload keeps the two newest checkpoints on the device",
 
 TEST_CASE("a partitioned checkpoint is held as one rank's slice and gathered", "[build_schedule]") {
   const BlockChain chain(4);
-  Setting setting = checkpoints(4, Method::non_reentrant);
-  setting.partition_activations = true;
-  setting.model_parallel_size = 2;
+  Setting setting = partitioned(4, Method::non_reentrant, 2);
   const StepFigures partitioned = figures(chain.trace(), setting);
   // Slices of x0..x2 (60) and the scalars left in the callers' (12), x3 gathered (40), loss (4),
   // g4 (40), h3 (100), gh3 (100).
@@ -209,9 +214,7 @@ TEST_CASE("a partitioned checkpoint is held as one rank's slice and gathered", "
 TEST_CASE("a segment's own values are gone when its checkpoint is dealt with, the original is not",
           "[build_schedule]") {
   const BlockChain chain(4);
-  Setting setting = checkpoints(4, Method::reentrant);
-  setting.partition_activations = true;
-  setting.model_parallel_size = 2;
+  Setting setting = partitioned(4, Method::reentrant, 2);
   const Schedule schedule = build_valid(chain.trace(), setting).schedule;
   // Behind block 1's last operator: h1 goes, a scalar comes for the caller's x1, x1 goes.
   std::vector<std::string> events;
@@ -235,9 +238,7 @@ TEST_CASE("a segment's own values are gone when its checkpoint is dealt with, th
 TEST_CASE("contiguous buffers exist from the first checkpoint to the first backward",
           "[build_schedule]") {
   const BlockChain chain(4);
-  Setting setting = checkpoints(4, Method::non_reentrant);
-  setting.partition_activations = true;
-  setting.model_parallel_size = 2;
+  Setting setting = partitioned(4, Method::non_reentrant, 2);
   setting.contiguous_memory_optimization = true;
   const BuiltSchedule built = build_valid(chain.trace(), setting);
   // In block 0's forward all four buffers (80) exist beside x0 (40), h0 (100) and x1 (40).
@@ -262,9 +263,7 @@ TEST_CASE("settings that DeepSpeed refuses are refused with its reason", "[build
   CHECK_THAT(invalid_reason(chain.trace(), setting),
              Catch::Contains("Must specify the number of layers"));
 
-  setting = checkpoints(4, Method::reentrant);
-  setting.partition_activations = true;
-  setting.model_parallel_size = 3;  // 40 bytes of float32 are 10 elements
+  setting = partitioned(4, Method::reentrant, 3);  // 40 bytes of float32 are 10 elements
   CHECK_THAT(invalid_reason(chain.trace(), setting), Catch::Contains("not divisible by mp size"));
 
   setting = checkpoints(4, Method::reentrant);
