@@ -4,15 +4,8 @@ import json
 import pathlib
 import subprocess
 
-from judged import parse_arguments
-
 MODELS = ("gpt2", "resnet")
 FOLDER = pathlib.Path(__file__).parents[1] / "data"
-
-
-def parse_arguments():
-    arguments = parse_arguments()
-    return arguments
 
 
 def run(command):

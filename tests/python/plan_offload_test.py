@@ -1,7 +1,8 @@
 """Plans that keep values on the host for a while, executed on the CPU and on the phantom: every
 peak is the predicted one to the byte, both budgets are kept, the CPU's gradients are bit-equal."""
 
-from executed_plans import MODELS, parse_arguments, plain_figures, record, run_to_json
+from executed_plans import MODELS, plain_figures, record, run_to_json
+from judged import parse_arguments
 
 PEAKS = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "host_peak_bytes",
          "pinned_reserved_bytes", "transfer_bytes"]

@@ -3,7 +3,8 @@ allocator: every peak is the predicted one to the byte, and none exceeds its bud
 
 import json
 
-from executed_plans import MODELS, parse_arguments, plain_figures, record, run, run_to_json
+from executed_plans import MODELS, plain_figures, record, run, run_to_json
+from judged import parse_arguments
 
 PEAKS = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes"]
 SHARES = [0.8, 0.6, 0.4]
