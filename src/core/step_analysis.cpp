@@ -10,6 +10,10 @@ namespace {
 
 OpPosition position(OpId id) { return static_cast<OpPosition>(id); }
 
+bool is_summed_by_engine(const Op& op) {
+  return op.name == "aten::sum" && op.phase == Phase::backward && op.forward_ops.empty();
+}
+
 void note_types(const CallValue& value, std::vector<std::optional<ScalarType>>& types) {
   if (const auto* view = std::get_if<TensorView>(&value.value)) {
     if (view->storage != no_storage && !types[index(view->storage)]) {
@@ -133,6 +137,13 @@ std::int32_t StepAnalysis::owner_by_gradients(const Op& op) const {
   return trace_.ops[made_by].phase == Phase::backward ? segment_of_op_[made_by] : no_segment;
 }
 
+// Gradients of expanded tensors (a bias for each row) are summed up by the engine, once the node
+// that made them has returned. What is summed may have come from the segment behind, unchanged.
+std::int32_t StepAnalysis::owner_by_order(std::size_t o) const {
+  if (o == 0 || trace_.ops[o - 1].phase != Phase::backward) return no_segment;
+  return segment_of_op_[o - 1];
+}
+
 // For traces that do not say whose derivative an operator is: it belongs to a segment in which what
 // it reads was made or read. Backward goes from the last segment to the first, so the current one
 // is kept as long as it can be.
@@ -166,7 +177,9 @@ void StepAnalysis::assign_backward_segments() {
     } else if (!knows_forward_ops) {
       owner = owner_by_saved_reads(op, current);
     }
-    if (owner == no_segment && op.forward_ops.empty()) owner = owner_by_gradients(op);
+    if (owner == no_segment && op.forward_ops.empty()) {
+      owner = is_summed_by_engine(op) ? owner_by_order(o) : owner_by_gradients(op);
+    }
     segment_of_op_[o] = owner;
     if (owner == no_segment) continue;
     current = owner;
@@ -204,9 +217,6 @@ OpPosition StepAnalysis::node_begin(std::size_t o) const {
 }
 
 OpPosition StepAnalysis::node_return(OpPosition at) const {
-  const auto is_summed_by_engine = [&](const Op& op) {
-    return op.name == "aten::sum" && op.phase == Phase::backward && op.forward_ops.empty();
-  };
   OpPosition last = at;
   while (last > 0 && is_summed_by_engine(trace_.ops[static_cast<std::size_t>(last)])) --last;
   const bool is_known = !trace_.ops[static_cast<std::size_t>(last)].forward_ops.empty();

@@ -106,6 +106,15 @@ TEST_CASE("reentrant recomputation holds exactly one hidden state more", "[build
   }
 }
 
+TEST_CASE("what the engine sums up belongs to the node that just returned", "[build_schedule]") {
+  const BlockChain chain(4, /*has_biases=*/true);
+  const StepFigures four = figures(chain.trace(), checkpoints(4, Method::reentrant));
+  // At block 3's down_backward: x0..x3 (160), h3 and x4 again (140), loss (4), g4 (40), gh3 (100).
+  // At block 2's sum of g3, which block 3 made: x0..x2 (120), h2 and x3 again (140), loss (4),
+  // g3 (40), gh2 (100), gw3, gb3 and gb2 (30); nothing of block 3 is held until then.
+  CHECK(four.live_peak_bytes == four_blocks_static + 160 + 140 + 4 + 40 + 100);
+}
+
 // Each `up` also makes a side value of 7 bytes for its backward. With gradients off it leaves the
 // side value out and takes 3 bytes of scratch.
 StepTrace chain_with_side_values(int blocks) {

@@ -8,10 +8,10 @@ BLOCKS, WIDTH, LENGTH, BATCH = 12, 32, 256, 8
 
 
 class Block(nn.Module):
-    def __init__(self, width):
+    def __init__(self, width, hidden):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, *parts):
         return torch.cat([part + self.mlp(self.norm(part)) for part in parts], self.joins_along)
@@ -20,9 +20,9 @@ class Block(nn.Module):
 class Chain(nn.Module):
     """Blocks of width `width`, each given the views of what the one before it made."""
 
-    def __init__(self, width, views, joins_along):
+    def __init__(self, width, hidden, views, joins_along):
         super().__init__()
-        self.blocks = nn.ModuleList([Block(width) for _ in range(BLOCKS)])
+        self.blocks = nn.ModuleList([Block(width, hidden) for _ in range(BLOCKS)])
         for block in self.blocks:
             block.joins_along = joins_along
         self.views = views
@@ -33,13 +33,17 @@ class Chain(nn.Module):
         x = self.stem(tokens)
         for block in self.blocks:
             x = block(*self.views(x))
-        return F.cross_entropy(self.head(x).flatten(0, 1), target.flatten())
+        return F.cross_entropy(self.head(x).flatten(0, -2), target.flatten())
 
 
-# name: (width of what a block is given, views, dimension along which a block joins its parts)
+# name: (width of what a block is given, width inside it, views, dimension along which a block joins
+# its parts). Blocks that are wide inside set the peak by what is recomputed, the others by what is
+# held at the loss.
 CHAINS = {
-    "halves": (WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
-    "columns": (WIDTH // 2, lambda x: x.chunk(2, -1), -1),  # parts with gaps
+    "halves": (WIDTH, WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
+    "columns": (WIDTH // 2, WIDTH // 2, lambda x: x.chunk(2, -1), -1),  # parts with gaps
+    "whole": (WIDTH, 4 * WIDTH, lambda x: [x.view(-1, WIDTH)], 0),
+    "transposed": (WIDTH, 4 * WIDTH, lambda x: [x.transpose(0, 1)], 0),
 }
 
 

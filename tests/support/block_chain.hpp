@@ -18,10 +18,13 @@ namespace tidemark::test {
 //   down_backward i: gi+1, hi -> ghi(100)   up_backward i: ghi, xi, wi -> gwi(10), gi(40)
 //   embed_backward: g0 -> gwe(10)
 //
+// With biases, autograd's engine sums gi+1 -> gbi(10) up right behind down_backward i.
+//
 // Every operator takes 10 ns. Static memory: 10 (B + 1) bytes.
 class BlockChain {
  public:
-  explicit BlockChain(int blocks) : blocks_(blocks) {
+  explicit BlockChain(int blocks, bool has_biases = false)
+      : blocks_(blocks), has_biases_(has_biases) {
     add_static("embed.weight");
     for (int i = 0; i < blocks; ++i) add_static(block(i) + ".weight");
     add_modules();
@@ -101,7 +104,7 @@ class BlockChain {
       const StorageId inner = add_storage(100, Role::activation);
       const OpId down_backward =
           run("down_backward", Phase::backward, block(i), {gradient, h(i)}, {inner}, {down(i)});
-      free_after(gradient, down_backward);
+      free_after(gradient, has_biases_ ? sum_up(gradient) : down_backward);
       free_after(h(i), down_backward);
       const StorageId weight_gradient = add_storage(10, Role::gradient);
       gradient = add_storage(40, Role::activation);
@@ -117,6 +120,12 @@ class BlockChain {
     keep_gradient(make_id<StorageId>(0), embed_gradient);
   }
 
+  OpId sum_up(StorageId gradient) {
+    const StorageId bias_gradient = add_storage(10, Role::gradient);
+    trace_.keep.push_back(bias_gradient);
+    return run("aten::sum", Phase::backward, "", {gradient}, {bias_gradient});
+  }
+
   void keep_gradient(StorageId parameter, StorageId gradient) {
     TensorView view;
     view.storage = gradient;
@@ -125,6 +134,7 @@ class BlockChain {
   }
 
   int blocks_;
+  bool has_biases_;
   StepTrace trace_;
   std::vector<StorageId> x_;
   std::vector<StorageId> h_;
