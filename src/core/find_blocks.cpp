@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "module_path.hpp"
 #include "tidemark/setting.hpp"
 
 namespace tidemark {
@@ -28,12 +29,6 @@ struct Node {
 std::string parent_of(const std::string& path) {
   const std::size_t dot = path.rfind('.');
   return dot == std::string::npos ? "" : path.substr(0, dot);
-}
-
-bool is_inside(const std::string& path, const std::string& ancestor) {
-  return ancestor.empty() || path == ancestor ||
-         (path.size() > ancestor.size() && path.starts_with(ancestor) &&
-          path[ancestor.size()] == '.');
 }
 
 // The module tree with each module's forward operators. Node 0 is the root, path "".

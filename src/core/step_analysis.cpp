@@ -4,6 +4,8 @@
 #include <map>
 #include <optional>
 
+#include "module_path.hpp"
+
 namespace tidemark {
 
 namespace {
@@ -122,9 +124,23 @@ void StepAnalysis::assign_forward_segments(const std::vector<Segment>& segments)
 std::int32_t StepAnalysis::owner_by_forward_ops(const Op& op) const {
   std::map<std::int32_t, int> votes;
   for (const OpId id : op.forward_ops) ++votes[segment_of_op_[index(id)]];
-  return std::max_element(votes.begin(), votes.end(),
-                          [](const auto& a, const auto& b) { return a.second < b.second; })
-      ->first;
+  const std::int32_t most =
+      std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) {
+        return a.second < b.second;
+      })->first;
+  return is_of_view_beside(op, most) ? no_segment : most;
+}
+
+// A view is no operator of the trace: a neighbour stands for it, which may be the end of a segment
+// that the view lies outside of (the parts of what a block made). Its module is its own.
+bool StepAnalysis::is_of_view_beside(const Op& op, std::int32_t segment) const {
+  if (segment == no_segment || op.forward_ops.size() != 1) return false;
+  const OpId neighbour = op.forward_ops.front();
+  const Segment& inside = segments_[static_cast<std::size_t>(segment)].segment;
+  const bool is_at_end = neighbour == inside.first || neighbour == inside.last;
+  if (!is_at_end || op.module == trace_.ops[index(neighbour)].module) return false;
+  return std::none_of(inside.blocks.begin(), inside.blocks.end(),
+                      [&](const std::string& block) { return is_inside(op.module, block); });
 }
 
 // An operator that only adds gradients up belongs where its youngest gradient was made: the branch

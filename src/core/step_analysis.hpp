@@ -67,6 +67,7 @@ class StepAnalysis {
   void assign_forward_segments(const std::vector<Segment>& segments);
   void assign_backward_segments();
   [[nodiscard]] std::int32_t owner_by_forward_ops(const Op& op) const;
+  [[nodiscard]] bool is_of_view_beside(const Op& op, std::int32_t segment) const;
   [[nodiscard]] std::int32_t owner_by_gradients(const Op& op) const;
   [[nodiscard]] std::int32_t owner_by_order(std::size_t op) const;
   [[nodiscard]] std::int32_t owner_by_saved_reads(const Op& op, std::int32_t current) const;

@@ -107,12 +107,25 @@ TEST_CASE("reentrant recomputation holds exactly one hidden state more", "[build
 }
 
 TEST_CASE("what the engine sums up belongs to the node that just returned", "[build_schedule]") {
-  const BlockChain chain(4, /*has_biases=*/true);
+  const BlockChain chain(4, {.sums_biases = true});
   const StepFigures four = figures(chain.trace(), checkpoints(4, Method::reentrant));
   // At block 3's down_backward: x0..x3 (160), h3 and x4 again (140), loss (4), g4 (40), gh3 (100).
   // At block 2's sum of g3, which block 3 made: x0..x2 (120), h2 and x3 again (140), loss (4),
   // g3 (40), gh2 (100), gw3, gb3 and gb2 (30); nothing of block 3 is held until then.
   CHECK(four.live_peak_bytes == four_blocks_static + 160 + 140 + 4 + 40 + 100);
+}
+
+TEST_CASE("a view between blocks belongs to none of them", "[build_schedule]") {
+  const BlockChain chain(4, {.joins_parts = true});
+  const StepFigures four = figures(chain.trace(), checkpoints(4, Method::reentrant));
+  // At block 3's down_backward: x0..x3 (160), h3 and x4 again (140), loss (4), g4 (40), gh3 (100).
+  // At block 2's: x0..x2 (120), h2 and x3 again (140), loss (4), g'3 (40), gh2 (100), gw3 (10);
+  // g3 went when it had been joined to g'3, before block 2 ran again.
+  CHECK(four.live_peak_bytes == four_blocks_static + 160 + 140 + 4 + 40 + 100);
+  // Two blocks at once: within a checkpoint it belongs there. At block 3's down_backward: x0, x2
+  // (80), h2, x3, h3 and x4 again (280), loss (4), g4 (40), gh3 (100).
+  const StepFigures two = figures(chain.trace(), checkpoints(2, Method::reentrant));
+  CHECK(two.live_peak_bytes == four_blocks_static + 80 + 280 + 4 + 40 + 100);
 }
 
 // Each `up` also makes a side value of 7 bytes for its backward. With gradients off it leaves the

@@ -220,9 +220,6 @@ def judge_eager(name, arguments):
                      method="both" if ranks == 1 else "reentrant")
         check_exact(rows)
         jobs = [job for job in jobs_of(rows) if ranks == 1 or job["framework"] == "deepspeed"]
-        # Parts with gaps are copied through temporaries, whose rows say that they may be too high.
-        if name == "columns":
-            jobs = [job for job in jobs if job["setting"]["cpu_checkpointing"] != "async"]
         # Copies lag in one process as in two. Of parts of a storage only the allocated bytes are judged.
         lagging = [job for job in jobs if ranks == 1 and name not in view_models.MODELS
                    and job["setting"]["cpu_checkpointing"] == "async"]

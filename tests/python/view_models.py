@@ -40,8 +40,8 @@ class Chain(nn.Module):
 # its parts). Blocks that are wide inside set the peak by what is recomputed, the others by what is
 # held at the loss.
 CHAINS = {
-    "halves": (WIDTH, WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
-    "columns": (WIDTH // 2, WIDTH // 2, lambda x: x.chunk(2, -1), -1),  # parts with gaps
+    "halves": (WIDTH, 4 * WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
+    "columns": (WIDTH // 2, 4 * WIDTH, lambda x: x.chunk(2, -1), -1),  # parts with gaps
     "whole": (WIDTH, 4 * WIDTH, lambda x: [x.view(-1, WIDTH)], 0),
     "transposed": (WIDTH, 4 * WIDTH, lambda x: [x.transpose(0, 1)], 0),
 }

@@ -8,6 +8,15 @@
 
 namespace tidemark::test {
 
+// What a chain's backward has beside the blocks' own operators.
+struct ChainBackward {
+  // Autograd's engine sums gi+1 -> gbi(10) up right behind down_backward i.
+  bool sums_biases = false;
+  // The code around the blocks gives each one parts of its x: their gradients are joined, gi ->
+  // g'i(40), for what made x. No operator splits, so the one before stands for it.
+  bool joins_parts = false;
+};
+
 // A chain of `blocks` blocks of two operators each; bytes in parentheses:
 //
 //   embed: we(10) -> x0(40)
@@ -18,13 +27,11 @@ namespace tidemark::test {
 //   down_backward i: gi+1, hi -> ghi(100)   up_backward i: ghi, xi, wi -> gwi(10), gi(40)
 //   embed_backward: g0 -> gwe(10)
 //
-// With biases, autograd's engine sums gi+1 -> gbi(10) up right behind down_backward i.
-//
 // Every operator takes 10 ns. Static memory: 10 (B + 1) bytes.
 class BlockChain {
  public:
-  explicit BlockChain(int blocks, bool has_biases = false)
-      : blocks_(blocks), has_biases_(has_biases) {
+  explicit BlockChain(int blocks, ChainBackward backward = {})
+      : blocks_(blocks), backward_(backward) {
     add_static("embed.weight");
     for (int i = 0; i < blocks; ++i) add_static(block(i) + ".weight");
     add_modules();
@@ -104,7 +111,7 @@ class BlockChain {
       const StorageId inner = add_storage(100, Role::activation);
       const OpId down_backward =
           run("down_backward", Phase::backward, block(i), {gradient, h(i)}, {inner}, {down(i)});
-      free_after(gradient, has_biases_ ? sum_up(gradient) : down_backward);
+      free_after(gradient, backward_.sums_biases ? sum_up(gradient) : down_backward);
       free_after(h(i), down_backward);
       const StorageId weight_gradient = add_storage(10, Role::gradient);
       gradient = add_storage(40, Role::activation);
@@ -113,11 +120,18 @@ class BlockChain {
       free_after(inner, up_backward);
       free_after(x(i), up_backward);
       keep_gradient(weight(i), weight_gradient);
+      if (backward_.joins_parts) gradient = join(gradient, i == 0 ? OpId{} : down(i - 1));
     }
     const StorageId embed_gradient = add_storage(10, Role::gradient);
     free_after(gradient, run("embed_backward", Phase::backward, "embed", {gradient},
                              {embed_gradient}, {make_id<OpId>(0)}));
     keep_gradient(make_id<StorageId>(0), embed_gradient);
+  }
+
+  StorageId join(StorageId parts, OpId before) {
+    const StorageId joined = add_storage(40, Role::activation);
+    free_after(parts, run("aten::cat", Phase::backward, "", {parts}, {joined}, {before}));
+    return joined;
   }
 
   OpId sum_up(StorageId gradient) {
@@ -134,7 +148,7 @@ class BlockChain {
   }
 
   int blocks_;
-  bool has_biases_;
+  ChainBackward backward_;
   StepTrace trace_;
   std::vector<StorageId> x_;
   std::vector<StorageId> h_;
