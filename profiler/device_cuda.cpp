@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "calibrate.hpp"
+#include "card_description.hpp"
 #include "counting_allocator.hpp"
 #include "record_step.hpp"
 #include "tidemark/errors.hpp"
+#include "tidemark/io.hpp"
 #include "tidemark/phantom.hpp"
 #include "tidemark/time_model.hpp"
 #include "torch_error.hpp"
@@ -23,8 +25,7 @@ CudaDevice::CudaDevice(c10::DeviceIndex index) : backend_(index, /*computes=*/tr
   CountingAllocator::install();
 }
 
-CudaDevice::CudaDevice(const GpuProfile& phantom)
-    : phantom_(phantom), backend_(0, /*computes=*/false) {
+CudaDevice::CudaDevice(const Gpu& phantom) : phantom_(phantom), backend_(0, /*computes=*/false) {
   CountingAllocator::install();
 }
 
@@ -38,19 +39,17 @@ TraceDevice CudaDevice::description() const {
     return description;
   }
   description.kind = DeviceKind::phantom;
-  description.name = phantom_->name;
-  description.memory_bytes = phantom_->total_memory;
-  description.context_bytes = phantom_->context_memory;
-  description.transfer_rates = TransferRates{.pinned_to_device = phantom_->pinned.to_device,
-                                             .pinned_to_host = phantom_->pinned.from_device,
-                                             .pageable_to_device = phantom_->pageable.to_device,
-                                             .pageable_to_host = phantom_->pageable.from_device};
+  const GpuProfile& card = phantom_->profile;
+  description.name = card.name;
+  description.memory_bytes = card.total_memory;
+  description.context_bytes = card.context_memory;
+  description.transfer_rates = phantom_->rates.transfer_rates;
   return description;
 }
 
 std::optional<Bytes> CudaDevice::card_memory() const {
   if (!phantom_) return std::nullopt;
-  return phantom_->total_memory - phantom_->context_memory;
+  return phantom_->profile.total_memory - phantom_->profile.context_memory;
 }
 
 RecordedStep CudaDevice::record(const Program& program, const RecordOptions& options) {
@@ -58,7 +57,7 @@ RecordedStep CudaDevice::record(const Program& program, const RecordOptions& opt
     backend_.limit_memory(std::nullopt);
     RecordedStep recorded = record_step(backend_, description(), program, options);
     if (phantom_) {
-      recorded.trace = with_modelled_times(std::move(recorded.trace), rates_of(*phantom_));
+      recorded.trace = with_modelled_times(std::move(recorded.trace), phantom_->rates);
     } else {
       // Libraries and kernels are loaded when they are first used: now they all are.
       recorded.trace.device.context_bytes = backend_.taken_outside();
@@ -92,10 +91,34 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
   }
 }
 
+// What a phantom of it needs to know. Asked last: by then the context has the kernels it loads.
+void CudaDevice::add_card(MachineRates& rates) const {
+  rates.card = with_rates(describe_card(backend_), rates);
+  std::string reason;
+  const auto description = own_cudnn_description(backend_.device().index(), reason);
+  try {
+    if (description) rates.card = with_cudnn_description(*rates.card, *description);
+  } catch (const InputError& error) {
+    reason = error.what();
+  }
+  if (!reason.empty()) {
+    rates.notes.push_back(
+        "cuDNN's own description of this card is missing, so on a phantom of it cuDNN plans for "
+        "one made from the card's figures: " +
+        reason);
+  }
+}
+
 MachineRates CudaDevice::calibrate() {
   const TraceDevice own = description();
   try {
-    return tidemark::calibrate(backend_, own.name, own.kind, effort_for(backend_));
+    CalibrationEffort effort = effort_for(backend_);
+    // Operands, results and scratch lie in it together.
+    effort.largest_bytes =
+        std::min(effort.largest_bytes, static_cast<double>(backend_.free_bytes()) / 8);
+    MachineRates rates = tidemark::calibrate(backend_, own.name, own.kind, effort);
+    add_card(rates);
+    return rates;
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("the calibration does not fit: " + backend_.describe_out_of_memory() +
                       "; end what else runs on this GPU");

@@ -5,7 +5,7 @@
 
 #include "backend_cuda.hpp"
 #include "tidemark/device.hpp"
-#include "tidemark/gpu_profile.hpp"
+#include "tidemark/time_model.hpp"
 
 namespace tidemark {
 
@@ -14,7 +14,7 @@ class CudaDevice final : public Device {
   // The GPU of this number.
   explicit CudaDevice(c10::DeviceIndex index);
   // The phantom of this card; the process must have entered it, with room to record.
-  explicit CudaDevice(const GpuProfile& phantom);
+  explicit CudaDevice(const Gpu& phantom);
 
   [[nodiscard]] TraceDevice description() const override;
   [[nodiscard]] RecordedStep record(const Program& program, const RecordOptions& options) override;
@@ -26,7 +26,9 @@ class CudaDevice final : public Device {
   // Of the card, less what its context takes.
   [[nodiscard]] std::optional<Bytes> card_memory() const;
 
-  std::optional<GpuProfile> phantom_;
+  void add_card(MachineRates& rates) const;
+
+  std::optional<Gpu> phantom_;
   CudaBackend backend_;
 };
 

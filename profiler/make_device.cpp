@@ -71,9 +71,9 @@ std::unique_ptr<Device> make_cuda(const std::string& argument, std::int32_t) {
 }
 
 std::unique_ptr<Device> make_phantom(const std::string& argument, std::int32_t) {
-  const GpuProfile profile = find_gpu_profile(argument);
-  enter_phantom(with_room_to_record(profile));
-  return std::unique_ptr<Device>(torch().phantom(profile));
+  const Gpu gpu = find_gpu(argument);
+  enter_phantom(with_room_to_record(gpu.profile));
+  return std::unique_ptr<Device>(torch().phantom(gpu));
 }
 
 std::unique_ptr<Device> make_auto(const std::string&, std::int32_t threads) {

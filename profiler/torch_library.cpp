@@ -12,7 +12,7 @@ constexpr TorchDevices devices{
     .cuda = [](std::int32_t index) -> Device* {
       return new CudaDevice(static_cast<c10::DeviceIndex>(index));
     },
-    .phantom = [](const GpuProfile& card) -> Device* { return new CudaDevice(card); },
+    .phantom = [](const Gpu& card) -> Device* { return new CudaDevice(card); },
     .has_cuda = has_cuda};
 
 }  // namespace

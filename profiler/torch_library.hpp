@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "tidemark/device.hpp"
-#include "tidemark/gpu_profile.hpp"
+#include "tidemark/time_model.hpp"
 
 namespace tidemark {
 
@@ -13,7 +13,7 @@ struct TorchDevices {
   Device* (*cpu)(std::int32_t threads);
   Device* (*cuda)(std::int32_t index);
   // The process must have entered the phantom of this card, with room to record.
-  Device* (*phantom)(const GpuProfile& card);
+  Device* (*phantom)(const Gpu& card);
   bool (*has_cuda)();
 };
 

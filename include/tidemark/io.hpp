@@ -70,8 +70,14 @@ struct OpenOptions {
 // ones in that form, to start from.
 [[nodiscard]] GpuProfile parse_gpu_profile(const std::string& path, const std::string& text);
 [[nodiscard]] std::string format_gpu_profile(const GpuProfile& profile);
-// "h200", or "custom:FILE". Throws UsageError with the known names.
-[[nodiscard]] GpuProfile find_gpu_profile(const std::string& name);
+// The card as cuDNN describes devices (JSON): its own description, or one made from the profile.
+[[nodiscard]] std::string cudnn_description(const GpuProfile& profile);
+// The card with what its cuDNN said of it. Throws InputError where that is of no use to a phantom.
+[[nodiscard]] GpuProfile with_cudnn_description(GpuProfile profile, const std::string& text);
+
+// "h200", or "custom:FILE", where the file is a profile or a GPU's calibration. Throws UsageError
+// with the known names.
+[[nodiscard]] Gpu find_gpu(const std::string& name);
 
 // plan.json: a plan, which step and budget it is for, and how it went. The timeline is not kept:
 // simulate() gives it again.

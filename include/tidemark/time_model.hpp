@@ -70,11 +70,23 @@ struct MachineRates {
   std::optional<double> copy_bytes_per_second;  // within the device
   std::optional<TransferRates> transfer_rates;
   std::optional<TransferRates> transfer_rates_together;  // both directions at once
+  std::optional<GpuProfile> card;  // what a phantom of it needs to know, where it is a GPU
+  std::vector<std::string> notes;  // what could not be learned, and why
   bool operator==(const MachineRates&) const = default;
 };
 
 // Shares of the data sheet's rates that real kernels are known to reach.
 [[nodiscard]] MachineRates rates_of(const GpuProfile& profile);
+// The other way round: a data sheet of which rates_of() gives what the card achieved with large
+// calls.
+[[nodiscard]] GpuProfile with_rates(GpuProfile card, const MachineRates& achieved);
+
+// A card and what it achieves: a calibration's rates, or those of its data sheet.
+struct Gpu {
+  GpuProfile profile;
+  MachineRates rates;
+  bool operator==(const Gpu&) const = default;
+};
 
 // So much of one kind of work.
 struct WorkPart {

@@ -13,8 +13,8 @@
 #include <iterator>
 #include <string>
 
-#include "cudnn_description.hpp"
 #include "machine.hpp"
+#include "tidemark/io.hpp"
 #include "unanswered.hpp"
 
 // Parameters are named for their meaning even where a phantom ignores them.
@@ -35,9 +35,10 @@ struct GraphApi {
   decltype(&cudnnGetProperty) property;
 };
 
+// Torch would take a status for an operator that cuDNN has no engine for, and try the next one.
 [[noreturn]] void fail(const std::string& sentence) {
   std::fprintf(stderr, "tidemark: the phantom GPU cannot go on: %s\n", sentence.c_str());
-  std::abort();
+  std::_Exit(EXIT_FAILURE);
 }
 
 template <typename Function>
@@ -64,19 +65,25 @@ const GraphApi& real() {
   return api;
 }
 
+cudnnStatus_t set_description(cudnnBackendDescriptor_t device) {
+  const std::string description = cudnn_description(Machine::get().profile());
+  return real().set(device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                    std::ssize(description), description.data());
+}
+
 cudnnBackendDescriptor_t described_device() {
   static const cudnnBackendDescriptor_t device = [] {
-    const std::string description = cudnn_description(Machine::get().profile());
     cudnnBackendDescriptor_t descriptor = nullptr;
     const bool is_accepted =
         real().create(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &descriptor) == CUDNN_STATUS_SUCCESS &&
-        real().set(descriptor, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                   std::ssize(description), description.data()) == CUDNN_STATUS_SUCCESS &&
+        set_description(descriptor) == CUDNN_STATUS_SUCCESS &&
         real().finalize(descriptor) == CUDNN_STATUS_SUCCESS;
     if (!is_accepted) {
       std::array<char, 512> reason{};
       real().last_error(reason.data(), reason.size());
-      fail("cuDNN refuses the description of the device: " + std::string(reason.data()));
+      const GpuProfile& profile = Machine::get().profile();
+      fail("cuDNN refuses the description of the " + profile.device_name + " (" + reason.data() +
+           "); correct compute_capability or cudnn_description in the profile " + profile.name);
     }
     return descriptor;
   }();
@@ -140,6 +147,10 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
                                        cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t count,
                                        const void* elements) {
+  // A device is asked what it is: the card of the profile.
+  if (name == CUDNN_ATTR_DEVICEPROP_DEVICE_ID || name == CUDNN_ATTR_DEVICEPROP_HANDLE) {
+    return tidemark::phantom::set_description(descriptor);
+  }
   // A real handle would need a GPU.
   if (type == CUDNN_TYPE_HANDLE) return CUDNN_STATUS_SUCCESS;
   return real().set(descriptor, name, type, count, elements);

@@ -17,8 +17,9 @@ namespace po = boost::program_options;
 
 po::options_description phantom_options() {
   po::options_description options("options");
-  options.add_options()("gpu", po::value<std::string>()->default_value("h200"),
-                        "the card: a profile of `tidemark list gpus`, or custom:FILE")(
+  options.add_options()(
+      "gpu", po::value<std::string>()->default_value("h200"),
+      "the card: a profile of `tidemark list gpus`, or custom:FILE (a profile or a calibration)")(
       "gpus", po::value<int>()->default_value(0),
       "cards in the machine; 0: one for each local rank")("report", po::value<std::string>(),
                                                           "write the report as JSON to this file")(
@@ -31,7 +32,7 @@ po::options_description phantom_options() {
 }
 
 PhantomRequest read_request(const po::variables_map& given, const Arguments& command) {
-  PhantomRequest request{.profile = find_gpu_profile(given["gpu"].as<std::string>()),
+  PhantomRequest request{.profile = find_gpu(given["gpu"].as<std::string>()).profile,
                          .command = command,
                          .gpus = given["gpus"].as<int>(),
                          .has_backlog = given.count("backlog") != 0,

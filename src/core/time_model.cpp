@@ -104,6 +104,16 @@ double rate_on(const Curves& curves, double amount, double width) {
   return between({low.width, rate_on(low, amount)}, {high.width, rate_on(high, amount)}, width);
 }
 
+// Of the largest call of each curve: small ones may find their operands in a cache. 0: none was
+// measured.
+double best_rate(const MachineRates& rates, Work work, ScalarType dtype) {
+  double best = 0;
+  for (const RateCurve* curve : curves_of(rates, work, dtype)) {
+    best = std::max(best, curve->points.back().per_second);
+  }
+  return best;
+}
+
 double seconds_for(const MachineRates& rates, const WorkPart& part, ScalarType dtype) {
   if (part.amount <= 0) return 0;
   const std::optional<double> rate = rate_for(rates, part, dtype);
@@ -161,6 +171,27 @@ MachineRates rates_of(const GpuProfile& profile) {
                                        .pageable_to_device = profile.pageable.to_device,
                                        .pageable_to_host = profile.pageable.from_device};
   return rates;
+}
+
+GpuProfile with_rates(GpuProfile card, const MachineRates& achieved) {
+  const auto best = [&](Work work, ScalarType dtype) { return best_rate(achieved, work, dtype); };
+  DenseRates& dense = card.dense;
+  dense.fp64 = best(Work::matmul, ScalarType::float64) / matmul_share;
+  dense.fp32 = best(Work::matmul, ScalarType::float32) / matmul_share;
+  dense.tf32 = best(Work::convolution, ScalarType::float32) / convolution_share;
+  dense.fp16 =
+      std::max(best(Work::matmul, ScalarType::float16), best(Work::matmul, ScalarType::bfloat16)) /
+      matmul_share;
+  // Not measured: where there are such units, data sheets give them twice the rate of fp16.
+  dense.fp8 = card.compute_capability >= ComputeCapability{8, 9} ? 2 * dense.fp16 : 0;
+  card.memory_bytes_per_second = best(Work::memory, ScalarType::float32) / memory_share;
+  if (const auto& transfers = achieved.transfer_rates) {
+    card.pinned = {.to_device = transfers->pinned_to_device,
+                   .from_device = transfers->pinned_to_host};
+    card.pageable = {.to_device = transfers->pageable_to_device,
+                     .from_device = transfers->pageable_to_host};
+  }
+  return card;
 }
 
 std::optional<double> rate_for(const MachineRates& rates, const WorkPart& part, ScalarType dtype) {

@@ -1,25 +1,27 @@
 // A GPU profile as JSON. One list of fields serves reading and writing.
-#include "json_reading.hpp"
+#include "gpu_profile_json.hpp"
+
+#include "cudnn_description.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
 
 namespace {
 
-constexpr const char* gpu_profile_format = "tidemark.gpu_profile";
 constexpr std::int32_t newest_gpu_profile_version = 1;
 constexpr Bytes most_memory = Bytes{1} << 43;  // half of the phantom's addresses
 
-// Calls `visit(name, field)` for every number of a profile that must be positive.
+// Calls `visit(name, field, least)` for every whole number of a profile. Of clocks and the like
+// some drivers say nothing, which is 0.
 template <typename Profile, typename Visit>
 void visit_sizes(Profile& profile, const Visit& visit) {
-  visit("total_memory_bytes", profile.total_memory);
-  visit("context_memory_bytes", profile.context_memory);
-  visit("multiprocessors", profile.multiprocessors);
-  visit("l2_cache_bytes", profile.l2_cache);
-  visit("memory_bus_bits", profile.memory_bus_bits);
-  visit("clock_khz", profile.clock_khz);
-  visit("memory_clock_khz", profile.memory_clock_khz);
+  visit("total_memory_bytes", profile.total_memory, 1);
+  visit("context_memory_bytes", profile.context_memory, 1);
+  visit("multiprocessors", profile.multiprocessors, 1);
+  visit("l2_cache_bytes", profile.l2_cache, 0);
+  visit("memory_bus_bits", profile.memory_bus_bits, 0);
+  visit("clock_khz", profile.clock_khz, 0);
+  visit("memory_clock_khz", profile.memory_clock_khz, 0);
 }
 
 // Those that the compute capability decides; a file need not repeat them.
@@ -72,18 +74,16 @@ void check(const JsonCursor& root, const GpuProfile& profile) {
 
 }  // namespace
 
-GpuProfile parse_gpu_profile(const std::string& path, const std::string& text) {
-  const Json document = parse_document(path, text);
-  check_format(path, document, gpu_profile_format, newest_gpu_profile_version);
-  const JsonCursor root(path, document, "");
+GpuProfile read_gpu_profile(const std::string& path, const JsonCursor& root) {
+  check_format(path, root.json(), gpu_profile_format, newest_gpu_profile_version);
   GpuProfile profile;
   profile.name = root.at("name").string();
   profile.device_name = root.at("device_name").string();
   profile.compute_capability = read_capability(root.at("compute_capability"));
   profile.limits = kernel_limits(profile.compute_capability);
-  visit_sizes(profile, [&](const char* name, auto& field) {
+  visit_sizes(profile, [&](const char* name, auto& field, std::int64_t least) {
     using Field = std::remove_reference_t<decltype(field)>;
-    field = static_cast<Field>(root.at(name).integer(1, std::numeric_limits<Field>::max()));
+    field = static_cast<Field>(root.at(name).integer(least, std::numeric_limits<Field>::max()));
   });
   visit_limits(profile.limits, [&](const char* name, auto& field) {
     using Field = std::remove_reference_t<decltype(field)>;
@@ -93,12 +93,14 @@ GpuProfile parse_gpu_profile(const std::string& path, const std::string& text) {
   visit_rates(profile,
               [&](const char* name, double& field) { field = root.at(name).number_from_zero(); });
   const auto description = root.find("cudnn_description");
-  if (description) profile.cudnn_description = description->json().dump();
+  if (description) {
+    profile.cudnn_description = read_cudnn_description(path, *description, profile);
+  }
   check(root, profile);
   return profile;
 }
 
-std::string format_gpu_profile(const GpuProfile& profile) {
+OrderedJson to_json(const GpuProfile& profile) {
   OrderedJson json;
   json["format"] = gpu_profile_format;
   json["schema_version"] = newest_gpu_profile_version;
@@ -107,13 +109,22 @@ std::string format_gpu_profile(const GpuProfile& profile) {
   json["compute_capability"] = std::to_string(profile.compute_capability.major) + "." +
                                std::to_string(profile.compute_capability.minor);
   const auto write = [&](const char* name, const auto& field) { json[name] = field; };
-  visit_sizes(profile, write);
+  visit_sizes(profile, [&](const char* name, const auto& field, int) { write(name, field); });
   visit_limits(profile.limits, write);
   visit_rates(profile, write);
   if (!profile.cudnn_description.empty()) {
     json["cudnn_description"] = OrderedJson::parse(profile.cudnn_description);
   }
-  return to_text(json, 2) + "\n";
+  return json;
+}
+
+GpuProfile parse_gpu_profile(const std::string& path, const std::string& text) {
+  const Json document = parse_document(path, text);
+  return read_gpu_profile(path, JsonCursor(path, document, ""));
+}
+
+std::string format_gpu_profile(const GpuProfile& profile) {
+  return to_text(to_json(profile), 2) + "\n";
 }
 
 }  // namespace tidemark

@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "gpu_profile_json.hpp"
 #include "json_reading.hpp"
 #include "step_trace_json.hpp"
 #include "tidemark/io.hpp"
@@ -11,8 +12,6 @@
 namespace tidemark {
 
 namespace {
-
-constexpr const char* machine_format = "tidemark.machine";
 
 double read_positive(const JsonCursor& json) {
   const double value = json.number();
@@ -70,6 +69,8 @@ std::string format_machine(const MachineRates& rates) {
   if (rates.transfer_rates_together) {
     json["transfer_rates_together"] = to_json(*rates.transfer_rates_together);
   }
+  if (rates.card) json["card"] = to_json(*rates.card);
+  if (!rates.notes.empty()) json["notes"] = rates.notes;
   return to_text(json, 2) + "\n";
 }
 
@@ -90,6 +91,8 @@ MachineRates parse_machine(const std::string& path, const std::string& text) {
   }
   rates.transfer_rates = find_transfer_rates(root, "transfer_rates");
   rates.transfer_rates_together = find_transfer_rates(root, "transfer_rates_together");
+  if (const auto card = root.find("card")) rates.card = read_gpu_profile(path, *card);
+  if (const auto notes = root.find("notes")) rates.notes = notes->strings();
   return rates;
 }
 

@@ -384,6 +384,47 @@ TEST_CASE("every known card gives the rates of products and memory", "[time_mode
   }
 }
 
+TEST_CASE("a data sheet made of achieved rates gives them back", "[time_model]") {
+  for (const GpuProfile& profile : gpu_profiles()) {
+    INFO(profile.name);
+    const MachineRates achieved = rates_of(profile);
+    GpuProfile blank = profile;
+    blank.dense = {};
+    blank.memory_bytes_per_second = 0;
+    blank.pinned = {};
+    blank.pageable = {};
+    const GpuProfile again = with_rates(blank, achieved);
+    CHECK(again.dense.fp64 == Approx(profile.dense.fp64));
+    CHECK(again.dense.fp32 == Approx(profile.dense.fp32));
+    CHECK(again.dense.tf32 == Approx(profile.dense.tf32));
+    CHECK(again.dense.fp16 == Approx(profile.dense.fp16));
+    // Derived where it exists: twice fp16, within what data sheets round.
+    CHECK(again.dense.fp8 == Approx(profile.dense.fp8).epsilon(0.03));
+    CHECK(again.memory_bytes_per_second == Approx(profile.memory_bytes_per_second));
+    CHECK(again.pinned == profile.pinned);
+    CHECK(again.pageable == profile.pageable);
+  }
+}
+
+TEST_CASE("a card's rates are those of its largest calls", "[time_model]") {
+  MachineRates achieved;
+  const auto add = [&](Work work, ScalarType dtype, double width, std::vector<RatePoint> points) {
+    achieved.curves.push_back(
+        {.work = work, .dtype = dtype, .width = width, .points = std::move(points)});
+  };
+  add(Work::matmul, ScalarType::bfloat16, 8, {{1e3, 1e9}, {1e6, 5e9}});
+  add(Work::matmul, ScalarType::bfloat16, 512, {{1e3, 1e9}, {1e9, 7e11}});
+  // From the cache the small ones come faster.
+  add(Work::memory, ScalarType::float32, 0, {{1e6, 9e12}, {1e9, 8.5e11}});
+  const GpuProfile card = with_rates(gpu_profile("a100-40g"), achieved);
+  CHECK(card.dense.fp16 == Approx(1e12));
+  CHECK(card.dense.fp8 == 0);
+  CHECK(card.memory_bytes_per_second == Approx(1e12));
+  CHECK(card.dense.fp64 == 0);
+  // What was not measured stays.
+  CHECK(card.pinned == gpu_profile("a100-40g").pinned);
+}
+
 TEST_CASE("a whole step can be timed anew", "[time_model]") {
   StepTrace trace;
   trace.ops = {op_of({"aten::relu", {{view_of(0, {1000})}}, {view_of(1, {1000})}, {}})};

@@ -61,6 +61,8 @@ int main(int argc, char** argv) {
   machine.curves.front().width = 128;
   machine.curves.push_back(
       {.work = Work::random, .dtype = ScalarType::float32, .width = 0, .points = {{1, 1e9}}});
+  machine.card = with_cudnn_description(gpu_profile("l4"), cudnn_description(gpu_profile("l4")));
+  machine.notes = {"a note"};
   write_file(folder + "machine.json", format_machine(machine));
   write_file(folder + "gpu.json", format_gpu_profile(gpu_profile("h200")));
   return 0;

@@ -181,6 +181,17 @@ def phantom_of(tool, device_name):
     return None
 
 
+def phantoms_of(arguments, tool, real, machine):
+    """The phantoms of this card, by name: of its profile, and of what it and its cuDNN said of it."""
+    phantoms = {}
+    profile = arguments.phantom or phantom_of(tool, real["device"]["name"])
+    if profile is not None:
+        phantoms[profile] = f"phantom:{profile}"
+    if machine.exists():
+        phantoms["the card's own description"] = f"phantom:custom:{machine}"
+    return phantoms
+
+
 def judge_model(arguments, tool, model, folder, *options):
     print(f"{model.name}: sweep on {arguments.device}", flush=True)
     real, problem = sweep(tool, model, arguments.device, folder / model.stem, "--repeat", "5", *options)
@@ -189,17 +200,14 @@ def judge_model(arguments, tool, model, folder, *options):
         return result
     compared = compare_rows(real["rows"])
     result.update({"device": real["device"], "fingerprint": real["fingerprint"], "notes": real["notes"],
-                   "summary": summary(compared), "rows": compared})
+                   "summary": summary(compared), "rows": compared, "phantoms": {}})
     if arguments.device.startswith("phantom:"):
         return result
-    profile = arguments.phantom or phantom_of(tool, real["device"]["name"])
-    if profile is None:
-        result["phantom"] = {"problem": f"no profile is that of {real['device']['name']}; name one by --phantom"}
-        return result
-    print(f"{model.name}: sweep on phantom:{profile}", flush=True)
-    phantom, problem = sweep(tool, model, f"phantom:{profile}", folder / f"{model.stem}.phantom", *options)
-    result["phantom"] = {"profile": profile, **({"problem": problem} if problem else {}),
-                         **(against_phantom(real, phantom) if phantom else {})}
+    for name, device in phantoms_of(arguments, tool, real, folder / "machine.json").items():
+        print(f"{model.name}: sweep on the phantom of {name}", flush=True)
+        phantom, problem = sweep(tool, model, device, folder / f"{model.stem}.phantom", *options)
+        result["phantoms"][name] = {**({"problem": problem} if problem else {}),
+                                    **(against_phantom(real, phantom) if phantom else {})}
     return result
 
 
@@ -222,8 +230,8 @@ def verdicts(result):
     byte_errors = [model["summary"]["largest_byte_error"] for model in models
                    if model["summary"]["largest_byte_error"] is not None]
     times = [model["summary"]["median_time_error"] for model in models if model["summary"]["median_time_error"] is not None]
-    phantoms = [model["phantom"]["largest_relative_error"] for model in models
-                if model.get("phantom", {}).get("largest_relative_error") is not None]
+    phantoms = [phantom["largest_relative_error"] for model in models for phantom in model["phantoms"].values()
+                if phantom.get("largest_relative_error") is not None]
     return {
         "every model ran": complete and all(model["summary"]["ok"] == model["summary"]["settings"] for model in models),
         "measured bytes equal predicted ones": None if not byte_errors else all(error == 0 for error in byte_errors),
@@ -252,11 +260,12 @@ def write(path, result):
 def report(result):
     for name, model in result["models"].items():
         print(f"{name}: {json.dumps(model.get('summary', {}))}{' ' + model['problem'] if 'problem' in model else ''}")
-        phantom = {key: value for key, value in model.get("phantom", {}).items() if key != "rows"}
-        if phantom:
-            print(f"{name} against its phantom: {json.dumps(phantom)}")
-    if "problem" in result.get("calibration", {}):
-        print(f"calibration: {result['calibration']['problem']}")
+        for profile, phantom in model.get("phantoms", {}).items():
+            shown = {key: value for key, value in phantom.items() if key != "rows"}
+            print(f"{name} against the phantom of {profile}: {json.dumps(shown)}")
+    calibration = result.get("calibration", {})
+    for note in [calibration["problem"]] if "problem" in calibration else calibration.get("notes", []):
+        print(f"calibration: {note}")
     for name, verdict in result["verdicts"].items():
         print(f"{'not looked at' if verdict is None else 'yes' if verdict else 'NO':14} {name}")
 
@@ -288,12 +297,13 @@ def main():
             result["seconds"] = clock.passed()
             write(arguments.output, result)
 
+        # First: the phantom of what the card says of itself is compared with the card below.
+        result["calibration"] = calibrate(arguments, tool, folder)
+        keep()
         for model, options in [*((model, []) for model in arguments.models),
                                *((model, SOME_SETTINGS) for model in arguments.large_models)]:
             result["models"][model.name] = judge_model(arguments, tool, model, folder, *options)
             keep()
-        result["calibration"] = calibrate(arguments, tool, folder)
-        keep()
     report(result)
     return 1 if False in result["verdicts"].values() else 0
 

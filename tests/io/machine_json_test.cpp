@@ -26,6 +26,8 @@ MachineRates full_machine() {
   rates.copy_bytes_per_second = 1e12;
   rates.transfer_rates = TransferRates{1, 2, 3, 4};
   rates.transfer_rates_together = TransferRates{5, 6, 7, 8};
+  rates.card = with_cudnn_description(gpu_profile("l4"), cudnn_description(gpu_profile("l4")));
+  rates.notes = {"one", "another"};
   return rates;
 }
 
@@ -67,6 +69,9 @@ TEST_CASE("a broken machine file says where and what", "[machine_json]") {
   refused(damaged("1000000.0", "-1"), "is not positive");
   refused(damaged("4.5e-06", "-1"), "is negative");
   refused(damaged("\"launch_seconds\"", "\"launch\""), "has no \"launch_seconds\"");
+  refused(damaged("\"compute_capability\": \"8.9\"", "\"compute_capability\": \"nine\""),
+          "card.compute_capability");
+  refused(damaged("\"warpSize\"", "\"warp\""), "card.cudnn_description: has no \"warpSize\"");
 }
 
 TEST_CASE("no damage to a machine file is a crash", "[machine_json]") {
