@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "calibrated_calls.hpp"
 #include "call_values.hpp"
 #include "tidemark/errors.hpp"
+#include "torch_error.hpp"
 
 namespace tidemark {
 
@@ -34,8 +36,10 @@ class Arena {
     values_ = at::rand({drawn}, options).repeat({(count + drawn - 1) / drawn});
   }
 
+  // Of results a few lie beside it.
   [[nodiscard]] bool holds(const CalibratedSize& call) const {
-    return operand_bytes(call) <= static_cast<double>(values_.nbytes());
+    const double made = call.made_elements * static_cast<double>(values_.itemsize());
+    return std::max(operand_bytes(call), made) <= static_cast<double>(values_.nbytes());
   }
 
   [[nodiscard]] double operand_bytes(const CalibratedSize& call) const {
@@ -83,16 +87,23 @@ class Calibration {
     }
   }
 
+  // Work until a GPU's clocks have risen. Gives what one call of it takes then.
+  [[nodiscard]] double warm_up() {
+    constexpr std::int64_t side = 4096;
+    const at::Tensor values = at::rand({side, side}, options(ScalarType::float32));
+    const Call call = [&] { static_cast<void>(at::mm(values, values)); };
+    static_cast<void>(seconds_of(call, 1));  // loads libraries and kernels
+    for (double spent = 0; spent < effort_.warm_up_seconds;) spent += seconds_of(call, 4);
+    return seconds_per_call(call, 1);
+  }
+
   void measure_curves(MachineRates& rates) {
-    const std::vector<ScalarType> types =
-        backend_.device().is_cpu()
-            ? std::vector{ScalarType::float32, ScalarType::bfloat16}
-            : std::vector{ScalarType::float32, ScalarType::bfloat16, ScalarType::float16};
-    for (const ScalarType type : types) {
+    for (const ScalarType type : measured_types()) {
       Arena arena(options(type), effort_.largest_bytes);
       for (const CalibratedCurve& calls : calibrated_curves(element_bytes(type))) {
-        RateCurve curve = measure(calls, arena);
-        curve.dtype = type;
+        if (!is_measured(calls, type)) continue;
+        RateCurve curve{.work = calls.work, .dtype = type, .width = calls.width, .points = {}};
+        measure(calls, arena, curve, rates.notes);
         if (!curve.points.empty()) rates.curves.push_back(std::move(curve));
         backend_.empty_caches();
       }
@@ -143,19 +154,57 @@ class Calibration {
     return !arena.holds(call) || (is_product && call.amount > effort_.largest_operations);
   }
 
+  [[nodiscard]] std::vector<ScalarType> measured_types() const {
+    if (backend_.device().is_cpu()) return {ScalarType::float32, ScalarType::bfloat16};
+    return {ScalarType::float32, ScalarType::bfloat16, ScalarType::float16, ScalarType::float64};
+  }
+
+  [[nodiscard]] static bool is_attention(Work work) {
+    return work == Work::attention || work == Work::attention_backward;
+  }
+
+  // In double precision models multiply, if anything. GPUs treat both half types alike, and for
+  // some calls cuDNN compiles kernels, which takes a second for each size: one type will do.
+  [[nodiscard]] static bool is_measured(const CalibratedCurve& calls, ScalarType type) {
+    const bool is_compiled = is_attention(calls.work) || calls.width == 1;
+    return type == ScalarType::float64 ? calls.work == Work::matmul
+                                       : type != ScalarType::float16 || !is_compiled;
+  }
+
+  // The largest is always among them.
+  [[nodiscard]] bool is_measured(const CalibratedCurve& calls, std::size_t size) const {
+    const std::size_t step = is_attention(calls.work)    ? effort_.attention_step
+                             : calls.work < Work::memory ? effort_.size_step
+                                                         : 1;
+    return (calls.sizes.size() - 1 - size) % step == 0;
+  }
+
   // Larger and larger calls, until the next would take too long.
-  [[nodiscard]] RateCurve measure(const CalibratedCurve& calls, Arena& arena) {
-    RateCurve curve{.work = calls.work, .width = calls.width, .points = {}};
-    for (const CalibratedSize& call : calls.sizes) {
-      if (is_too_large(call, calls.work, arena)) break;
-      if (!curve.points.empty() &&
-          call.amount / curve.points.back().per_second > effort_.longest_call_seconds) {
-        break;
+  void measure(const CalibratedCurve& calls, Arena& arena, RateCurve& curve,
+               std::vector<std::string>& notes) {
+    const auto stop = [&](const std::string& why) {
+      notes.push_back(std::string(name(curve.work)) + " in " + std::string(name(curve.dtype)) +
+                      (curve.points.empty() ? " was not measured: " : " ends early: ") + why);
+    };
+    try {
+      for (std::size_t s = 0; s < calls.sizes.size(); ++s) {
+        const CalibratedSize& call = calls.sizes[s];
+        if (!is_measured(calls, s)) continue;
+        if (is_too_large(call, calls.work, arena) || takes_too_long(call, curve)) break;
+        const double seconds = seconds_per_call(call, arena);
+        curve.points.push_back({.amount = call.amount, .per_second = call.amount / seconds});
       }
-      const double seconds = seconds_per_call(call, arena);
-      curve.points.push_back({.amount = call.amount, .per_second = call.amount / seconds});
+    } catch (const c10::OutOfMemoryError&) {
+      stop(backend_.describe_out_of_memory());
+    } catch (const c10::Error& error) {
+      backend_.synchronize();  // throws where it is the device that fails
+      stop(first_line(error));
     }
-    return curve;
+  }
+
+  [[nodiscard]] bool takes_too_long(const CalibratedSize& call, const RateCurve& curve) const {
+    return !curve.points.empty() &&
+           call.amount / curve.points.back().per_second > effort_.longest_call_seconds;
   }
 
   // So many pieces of that size that a piece is out of the caches when its turn comes again, but no
@@ -172,8 +221,8 @@ class Calibration {
     const std::size_t operands = more_than_cached(arena.operand_bytes(size));
     std::vector<CalibratedCall> calls;
     while (calls.size() < operands) calls.push_back(size.bind(arena.cut(size)));
-    const at::Tensor first = calls.front()();
-    std::vector<at::Tensor> made(more_than_cached(static_cast<double>(first.nbytes())));
+    const auto result_bytes = static_cast<double>(calls.front()().nbytes());
+    std::vector<at::Tensor> made(more_than_cached(result_bytes));
     std::size_t next = 0;
     return seconds_per_call(
         [&] {
@@ -210,15 +259,12 @@ class Calibration {
     return least_disturbed(std::move(times)) / static_cast<double>(repetitions);
   }
 
+  // Copies of one queue follow each other without a wait of the host.
   [[nodiscard]] double rate(const IssueCopy& issue) {
     const std::unique_ptr<CopyQueues> queues = backend_.make_queues();
     std::int32_t step = 0;
-    const double seconds = seconds_per_call(
-        [&] {
-          issue(static_cast<StepId>(step++), *queues);
-          queues->finish();
-        },
-        1);
+    const double seconds =
+        seconds_per_call([&] { issue(static_cast<StepId>(step++), *queues); }, 1);
     return static_cast<double>(copied_bytes()) / seconds;
   }
 
@@ -230,6 +276,8 @@ class Calibration {
                                              allocate_storage(backend_.device(), copied_bytes())};
     const std::array<c10::DataPtr, 2> host{backend_.allocate_host(copied_bytes(), place),
                                            backend_.allocate_host(copied_bytes(), place)};
+    // Fresh memory of the host is all one page of zeros.
+    for (const c10::DataPtr& data : host) std::memset(data.get(), 1, bytes);
     const bool is_pinned = place == Place::host_pinned;
     const auto copy = [&](std::size_t buffer, bool forth, Queue queue) {
       return MemoryCopy{.queue = is_pinned ? queue : Queue::compute,
@@ -249,6 +297,18 @@ class Calibration {
   CalibrationEffort effort_;
 };
 
+// Of the same work before and after the measurements.
+void note_drift(double before, double after, std::vector<std::string>& notes) {
+  constexpr double much = 0.1;
+  const double change = after / before - 1;
+  if (std::abs(change) < much) return;
+  notes.push_back("the same matrix product took " +
+                  std::to_string(std::lround(100 * std::abs(change))) + " % " +
+                  (change > 0 ? "longer" : "less") +
+                  " after the calibration than before it: clocks changed, or something else ran; "
+                  "rates are that uncertain");
+}
+
 }  // namespace
 
 CalibrationEffort effort_for(const Backend& backend) {
@@ -259,11 +319,14 @@ CalibrationEffort effort_for(const Backend& backend) {
             .largest_bytes = 3e8,
             .cache_bytes = 1e8};
   }
-  return {.seconds_per_point = 0.02,
+  return {.seconds_per_point = 0.015,
           .longest_call_seconds = 0.1,
           .largest_operations = 2e12,
           .largest_bytes = 2e9,
-          .cache_bytes = 3e8};
+          .cache_bytes = 3e8,
+          .size_step = 2,
+          .attention_step = 4,
+          .warm_up_seconds = 0.5};
 }
 
 MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kind,
@@ -277,6 +340,8 @@ MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kin
   rates.name = name;
   rates.kind = kind;
   Calibration calibration(backend, effort);
+  const bool is_warmed_up = effort.warm_up_seconds > 0;
+  const double first = is_warmed_up ? calibration.warm_up() : 0;
   calibration.touch_memory();
   rates.launch_seconds = calibration.launch_seconds();
   calibration.measure_curves(rates);
@@ -285,6 +350,7 @@ MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kin
     rates.transfer_rates = calibration.transfers(/*together=*/false);
     rates.transfer_rates_together = calibration.transfers(/*together=*/true);
   }
+  if (is_warmed_up) note_drift(first, calibration.warm_up(), rates.notes);
   backend.empty_caches();
   return rates;
 }

@@ -13,12 +13,17 @@ struct CalibrationEffort {
   double largest_operations = 0;
   double largest_bytes = 0;
   double cache_bytes = 0;  // more than the device's caches hold
+  // Of the sizes of a product, and of attention, every so many-th is measured.
+  std::size_t size_step = 1;
+  std::size_t attention_step = 1;
+  double warm_up_seconds = 0;  // of work before the first measurement: a GPU at rest clocks low
 };
 
 // The default effort for a device: under a minute in all.
 [[nodiscard]] CalibrationEffort effort_for(const Backend& backend);
 
-// Runs each call on the device again and again and takes the time from the first to the last.
+// Runs each call on the device again and again and takes the time from the first to the last. What
+// does not fit or does not exist there is left out, and the rates' notes say so.
 // Throws DeviceError where the device computes nothing.
 [[nodiscard]] MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kind,
                                      const CalibrationEffort& effort);

@@ -27,7 +27,8 @@ CalibratedCurve matmul(std::int64_t width) {
   for (std::int64_t n = width; n <= largest; n *= 2) {
     curve.sizes.push_back({operations({n, width, n}),
                            {{n, width}, {width, n}},
-                           [](const Tensors& t) { return [t] { return at::mm(t[0], t[1]); }; }});
+                           [](const Tensors& t) { return [t] { return at::mm(t[0], t[1]); }; },
+                           static_cast<double>(n * n)});
   }
   return curve;
 }
@@ -82,9 +83,10 @@ CalibratedCurve convolution(const Filter& filter, bool is_backward) {
                                return bind_convolution_backward(filter, t);
                              }});
     } else {
-      curve.sizes.push_back({once, {read, weight}, [filter](const Tensors& t) {
-                               return bind_convolution(filter, t);
-                             }});
+      curve.sizes.push_back({once,
+                             {read, weight},
+                             [filter](const Tensors& t) { return bind_convolution(filter, t); },
+                             static_cast<double>(c10::multiply_integers(made))});
     }
   }
   return curve;

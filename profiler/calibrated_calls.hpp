@@ -18,6 +18,7 @@ struct CalibratedSize {
   double amount = 0;
   std::vector<std::vector<std::int64_t>> operands;  // sizes
   std::function<CalibratedCall(const std::vector<at::Tensor>&)> bind;
+  double made_elements = 0;  // of the result, where it may be larger than what is read
 };
 
 struct CalibratedCurve {
