@@ -80,11 +80,10 @@ class Calibration {
   // From here on results lie in memory that the process already has, as in every step but the
   // first.
   void touch_memory() {
-    constexpr double block = 4 << 20;
-    std::vector<at::Tensor> blocks;
-    for (double touched = 0; touched < 2 * effort_.cache_bytes; touched += block) {
-      blocks.push_back(at::ones({static_cast<std::int64_t>(block)}, options(ScalarType::int8)));
-    }
+    constexpr std::int64_t block_bytes = 4 << 20;
+    const auto count = static_cast<std::size_t>(2 * effort_.cache_bytes / block_bytes) + 1;
+    std::vector<at::Tensor> blocks(count);
+    for (at::Tensor& block : blocks) block = at::ones({block_bytes}, options(ScalarType::int8));
   }
 
   // Work until a GPU's clocks have risen. Gives what one call of it takes then.

@@ -70,14 +70,14 @@ Work work_of(const Filter& filter, bool is_backward) {
 
 CalibratedCurve convolution(const Filter& filter, bool is_backward) {
   const auto& [inputs, outputs, groups, window] = filter;
-  CalibratedCurve curve{.work = work_of(filter, is_backward),
-                        .width = static_cast<double>(inputs / groups),
-                        .sizes = {}};
+  const std::int64_t channels = inputs / groups;  // that one output reads
+  CalibratedCurve curve{
+      .work = work_of(filter, is_backward), .width = static_cast<double>(channels), .sizes = {}};
   for (const auto& [count, side] : image_sizes) {
     const std::vector<std::int64_t> read{count, inputs, side, side};
     const std::vector<std::int64_t> made{count, outputs, side, side};
-    const std::vector<std::int64_t> weight{outputs, inputs / groups, window, window};
-    const double once = operations({count, outputs, inputs / groups, side, side, window, window});
+    const std::vector<std::int64_t> weight{outputs, channels, window, window};
+    const double once = operations({count, outputs, channels, side, side, window, window});
     if (is_backward) {
       curve.sizes.push_back({2 * once, {read, weight, made}, [filter](const Tensors& t) {
                                return bind_convolution_backward(filter, t);

@@ -10,7 +10,7 @@ namespace allocator = c10::cuda::CUDACachingAllocator;
 
 CudaMeter& CudaMeter::install(c10::DeviceIndex device) {
   // Never destroyed: the allocator goes on calling it.
-  static CudaMeter* const meter = new CudaMeter(device);
+  static auto* const meter = new CudaMeter(device);
   if (meter->device_ != device) {
     throw InternalError("one process counts the memory of one GPU");
   }

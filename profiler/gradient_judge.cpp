@@ -42,9 +42,8 @@ double largest_difference(const std::vector<std::uint8_t>& a, const std::vector<
                           ScalarType type) {
   double largest = 0;
   for_each_pair(a, b, type, [&](double x, double y) {
-    const bool is_lost = std::isnan(x) != std::isnan(y);
-    largest =
-        std::max(largest, is_lost ? std::numeric_limits<double>::infinity() : std::abs(x - y));
+    if (std::isnan(x) != std::isnan(y)) largest = std::numeric_limits<double>::infinity();
+    largest = std::max(largest, std::abs(x - y));
   });
   return largest;
 }

@@ -133,12 +133,12 @@ class AdamW final : public OptimizerStep {
 
   // `denominator` lives until the next one is made, as the variable in torch's loop does.
   static void step_one(at::Tensor parameter, State& state, at::Tensor& denominator) {
-    const at::Tensor gradient = parameter.grad();
+    const at::Tensor& gradient = parameter.grad();
     state.step.add_(1);
     parameter.mul_(1 - learning_rate * weight_decay);
     state.average.lerp_(gradient, 1 - beta1);
     state.square.mul_(beta2).addcmul_(gradient, gradient, 1 - beta2);
-    const double count = state.step.item<double>();
+    const auto count = state.step.item<double>();
     const double step_size = learning_rate / (1 - std::pow(beta1, count));
     const double correction = std::pow(1 - std::pow(beta2, count), 0.5);
     at::Tensor quotient = state.square.sqrt().div(correction);

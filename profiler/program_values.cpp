@@ -89,7 +89,7 @@ class ValueMaker {
     const at::Tensor raw =
         at::empty({static_cast<std::int64_t>(bytes.size())}, at::TensorOptions().dtype(at::kByte));
     std::copy(bytes.begin(), bytes.end(), static_cast<char*>(raw.mutable_data_ptr()));
-    const c10::Storage storage = device_.is_cpu() ? raw.storage() : raw.to(device_).storage();
+    c10::Storage storage = device_.is_cpu() ? raw.storage() : raw.to(device_).storage();
     storages_.emplace(tensor.record, storage);
     return storage;
   }

@@ -157,6 +157,7 @@ void time_replays(StepExecution& execution, std::int32_t replays, StepTrace& tra
   if (runs.front().empty()) return;
   for (std::size_t o = 0; o < trace.ops.size(); ++o) {
     std::vector<Nanoseconds> times;
+    times.reserve(runs.size());
     for (const auto& run : runs) times.push_back(run[o]);
     std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
                      times.end());

@@ -107,7 +107,7 @@ class StepRecorder::Recording final : public AllocationObserver {
   [[nodiscard]] bool forget(const void* data);
 
   // RecordFunction takes plain functions. Not by thread: backward runs on autograd's own threads.
-  static Recording* active_;
+  static Recording* active;
 
   Backend& backend_;
   HostObserver host_observer_{*this};
@@ -129,7 +129,7 @@ class StepRecorder::Recording final : public AllocationObserver {
   at::CallbackHandle callback_ = 0;
 };
 
-StepRecorder::Recording* StepRecorder::Recording::active_ = nullptr;
+StepRecorder::Recording* StepRecorder::Recording::active = nullptr;
 
 // ---- beginning -------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ StepRecorder::Recording::Recording(Backend& backend,
       storage.value = bytes_of(backend_, entry.tensor.storage());
     }
   }
-  active_ = this;
+  active = this;
   if (!backend_.device().is_cpu()) CountingAllocator::install().set_observer(&host_observer_);
   backend_.meter().set_observer(this);
   callback_ = at::addThreadLocalCallback(
@@ -159,34 +159,34 @@ StepRecorder::Recording::Recording(Backend& backend,
 }
 
 StepRecorder::Recording::~Recording() {
-  if (active_ == this) stop_observing();
+  if (active == this) stop_observing();
 }
 
 void StepRecorder::Recording::stop_observing() {
   at::removeCallback(callback_);
   backend_.meter().set_observer(nullptr);
   CountingAllocator::install().set_observer(nullptr);
-  active_ = nullptr;
+  active = nullptr;
 }
 
 std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin(
     const at::RecordFunction& function) {
-  if (active_ == nullptr || active_->is_ours_) return nullptr;
+  if (active == nullptr || active->is_ours_) return nullptr;
   if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
-    active_->running_nodes_.push_back(static_cast<std::uint64_t>(function.seqNr()));
+    active->running_nodes_.push_back(static_cast<std::uint64_t>(function.seqNr()));
     return std::make_unique<NodeScope>();
   }
-  return active_->begin_call(function);
+  return active->begin_call(function);
 }
 
 void StepRecorder::Recording::end(const at::RecordFunction& function,
                                   at::ObserverContext* context) {
-  if (active_ == nullptr || context == nullptr) return;
+  if (active == nullptr || context == nullptr) return;
   if (dynamic_cast<NodeScope*>(context) != nullptr) {
-    active_->running_nodes_.pop_back();
+    active->running_nodes_.pop_back();
     return;
   }
-  active_->end_call(*static_cast<OpenCall*>(context), function);
+  active->end_call(*static_cast<OpenCall*>(context), function);
 }
 
 const OperatorRules& StepRecorder::Recording::rules_of(const c10::OperatorHandle& op) {
@@ -470,7 +470,8 @@ void StepRecorder::Recording::note_statistics() {
 void StepRecorder::Recording::drop_unused_constants() {
   std::vector<char> is_used(table_.storages().size(), 0);
   for (std::size_t s = 0; s < is_used.size(); ++s) {
-    is_used[s] = table_.storages()[s].role != Role::constant || !table_.storages()[s].name.empty();
+    const Storage& storage = table_.storages()[s];
+    is_used[s] = storage.role == Role::constant && storage.name.empty() ? 0 : 1;
   }
   const auto mark = [&](const TensorView& view) { is_used[index(view.storage)] = 1; };
   for (const Op& op : trace_.ops) {

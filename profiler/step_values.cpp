@@ -78,6 +78,7 @@ FillStorage fill_from(const StepTrace& trace, std::vector<StaticValue> values) {
 
 std::vector<StaticValue> values_of(Backend& backend, const std::vector<StaticTensor>& tensors) {
   std::vector<StaticValue> values;
+  values.reserve(tensors.size());
   for (const StaticTensor& entry : tensors) {
     values.push_back({entry.name, entry.role, bytes_of(backend, entry.tensor.storage())});
   }

@@ -89,6 +89,7 @@ void enter_phantom(const GpuProfile& profile) {
   set_phantom_environment(profile, phantom_libraries());
   const std::vector<std::string> arguments = own_arguments();
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) {
     pointers.push_back(const_cast<char*>(argument.c_str()));
   }

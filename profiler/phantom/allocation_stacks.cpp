@@ -158,7 +158,9 @@ std::string hexadecimal(const std::string& text) {
 }  // namespace
 
 void begin_stacks(const char* library, const char* leave) {
-  CapturedTraceback::addPythonUnwinder(new OperatorFrames);
+  // Never destroyed: torch goes on asking it.
+  static auto* const frames = new OperatorFrames;
+  CapturedTraceback::addPythonUnwinder(frames);
   if (!is_python_alive()) return;
   // Names nothing in the program's own module.
   pending_code() =

@@ -261,7 +261,7 @@ void Machine::note_written(const char* start, std::size_t bytes) {
 
 bool Machine::is_written(const void* address) {
   const std::lock_guard lock(mutex_);
-  return written_pages_.count(number(address) / page_bytes) != 0;
+  return written_pages_.contains(number(address) / page_bytes);
 }
 
 void Machine::forget(void* start, std::size_t bytes) {

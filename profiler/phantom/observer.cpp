@@ -91,7 +91,7 @@ void set_text(std::array<char, room>& text, const char* value) {
 }
 
 DeviceRecord& device_record(c10::DeviceIndex device) {
-  return tidemark_phantom_record()->devices[static_cast<std::size_t>(device)];
+  return tidemark_phantom_record()->devices[static_cast<std::uint8_t>(device)];
 }
 
 // The last block handed out: what it did to the account shows at the event after it.
@@ -102,7 +102,7 @@ struct LastAllocation {
 
 LastAllocation& last_allocation(c10::DeviceIndex device) {
   static std::array<LastAllocation, most_devices> all;
-  return all[static_cast<std::size_t>(device)];
+  return all[static_cast<std::uint8_t>(device)];
 }
 
 // An event tells the bytes asked for; the account knows the blocks. A block may come and go between
@@ -175,9 +175,9 @@ void begin_snapshot() {
 
 void leave_snapshot() {
   static bool is_left = false;
-  if (getpid() != observed_process || std::exchange(is_left, true)) return;
-  const std::string path = std::string(std::getenv(records_variable)) + "/" +
-                           std::to_string(observed_process) + ".pickle";
+  const char* const folder = std::getenv(records_variable);
+  if (folder == nullptr || getpid() != observed_process || std::exchange(is_left, true)) return;
+  const std::string path = std::string(folder) + "/" + std::to_string(observed_process) + ".pickle";
   try {
     const std::string content = torch::cuda::_memory_snapshot_pickled();
     std::ofstream(path, std::ios::binary)
