@@ -5,6 +5,7 @@
 
 #include "call_values.hpp"
 #include "tidemark/errors.hpp"
+#include "torch_error.hpp"
 
 namespace tidemark {
 
@@ -171,7 +172,8 @@ void BoxedCall::run(const std::vector<const c10::Storage*>& bound,
     throw;
   } catch (const c10::Error& error) {
     stack_.clear();
-    throw DeviceError(title_ + " failed: " + error.what_without_backtrace());
+    if (is_out_of_memory(error)) throw;  // as above, but of a library
+    throw DeviceError(title_ + " failed: " + first_line(error));
   } catch (...) {
     stack_.clear();
     throw;

@@ -394,6 +394,11 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
     backend_.empty_caches();
     return measurement;
   };
+  const auto throw_if_lost = [&](const std::string& sentence) {
+    if (answers()) return;
+    (void)run.release();  // its events could not be given back, and would end the program
+    throw DeviceLost(sentence);
+  };
   try {
     use_allocator_settings(options.alloc_conf);
     for (std::int32_t i = 0; i < options.warm_up + options.repeat; ++i) {
@@ -421,12 +426,12 @@ Measurement StepExecution::execute(const Schedule& schedule, const ExecuteOption
                                  : backend_.describe_out_of_memory());
   } catch (const c10::OutOfMemoryError&) {
     return out_of_memory(backend_.describe_out_of_memory());
+  } catch (const DeviceError& error) {
+    throw_if_lost(error.what());
+    throw;
   } catch (const c10::Error& error) {
     const std::string sentence = "the device failed: " + first_line(error);
-    if (!answers()) {
-      (void)run.release();  // its events could not be given back, and would end the program
-      throw DeviceLost(sentence);
-    }
+    throw_if_lost(sentence);
     if (!is_out_of_memory(error)) throw DeviceError(sentence);
     return out_of_memory("no memory is left outside of PyTorch's allocator: " + first_line(error));
   }

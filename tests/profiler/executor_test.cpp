@@ -1,9 +1,12 @@
 #include "executor.hpp"
 
+#include <torch/library.h>
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "recorded_model.hpp"
@@ -13,6 +16,17 @@
 
 namespace tidemark {
 namespace {
+
+std::string gelu_failure;  // what the operator below says; empty: it works
+
+at::Tensor gelu_that_may_fail(const at::Tensor& self, std::string_view approximate) {
+  TORCH_CHECK(gelu_failure.empty(), gelu_failure);
+  return at::gelu(self, approximate);
+}
+
+TORCH_LIBRARY_FRAGMENT(tidemark_test, library) {
+  library.def("gelu(Tensor self, *, str approximate='none') -> Tensor", &gelu_that_may_fail);
+}
 
 Schedule plain(const StepTrace& trace) {
   return std::get<BuiltSchedule>(build_schedule(trace, {}, Setting{})).schedule;
@@ -425,6 +439,26 @@ TEST_CASE("out of memory is a value, and the next execution works") {
   REQUIRE(measured.out_of_memory);
   REQUIRE(measured.gradients == GradientVerdict::not_run);
   REQUIRE(execution.execute(plain(recorded.trace), {}).gradients == GradientVerdict::equal);
+}
+
+TEST_CASE("a library without memory is out of memory, any other failure one sentence") {
+  RecordedModel recorded = record(multilayer_perceptron());
+  for (Op& op : recorded.trace.ops) {
+    if (op.name == "aten::gelu") op.name = "tidemark_test::gelu";
+  }
+  StepExecution execution(backend(), recorded.trace, values_of(recorded));
+  const Schedule schedule = plain(recorded.trace);
+  gelu_failure = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
+  const Measurement measured = execution.execute(schedule, {});
+  REQUIRE(measured.out_of_memory ==
+          "no memory is left outside of PyTorch's allocator: " + gelu_failure);
+  gelu_failure = "CUDA error: unspecified launch failure\nFor debugging consider";
+  REQUIRE_THROWS_AS(execution.execute(schedule, {}), DeviceError);
+  REQUIRE_THROWS_WITH(execution.execute(schedule, {}),
+                      Catch::StartsWith("operator ") &&
+                          Catch::EndsWith(" failed: CUDA error: unspecified launch failure"));
+  gelu_failure.clear();
+  REQUIRE(execution.execute(schedule, {}).gradients == GradientVerdict::equal);
 }
 
 TEST_CASE("an operator that makes another size than recorded is named") {

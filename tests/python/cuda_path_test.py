@@ -6,6 +6,7 @@ and the times. Bytes are as predicted, times are taken by CUDA events, everythin
 
 import gzip
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -22,10 +23,12 @@ class Card:
     def __init__(self, tidemark, folder, gpu="h200"):
         self.tidemark, self.folder, self.gpu = tidemark, folder, gpu
 
-    def run(self, *arguments):
-        """The tool's exit code and messages, those of the phantom around it left out."""
+    def run(self, *arguments, lost_after=0):
+        """The tool's exit code and messages, those of the phantom around it left out. The card may fail for good
+        after so many kernels."""
         command = [self.tidemark, "phantom", "--gpu", self.gpu, "--", self.tidemark, *arguments]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "TIDEMARK_PHANTOM_LOST_AFTER": str(lost_after)})
         return done.returncode, "\n".join(line for line in done.stderr.splitlines()
                                           if line.startswith("tidemark: "))
 
@@ -160,6 +163,24 @@ def check_refusals(card):
     return "each in a sentence"
 
 
+def check_lost_card(card):
+    """A card that fails for good: a sentence, and the rows so far."""
+    folder = card.folder / "lost"
+    shutil.rmtree(folder, ignore_errors=True)
+    sweep = ["sweep", DATA / "gpt2.pt2", "--device", "cuda", "-o", folder, "--number-checkpoints", "none,2,12",
+             "--partition-activations", "off", "--contiguous-memory-optimization", "off"]
+    error = "CUDA error: uncorrectable ECC error encountered"
+    code, told = card.run(*sweep, lost_after=4000)
+    assert code == 1 and told.endswith(error) and told.count("\n") == 0, told
+    code, told = card.run(*sweep, lost_after=8000)
+    rows = json.loads((folder / "sweep.json").read_text())["rows"]
+    assert code == 1 and [row["status"] for row in rows] == ["ok"] * (len(rows) - 1) + ["failed"], (told, rows)
+    assert len(rows) > 1 and rows[-1]["notes"][0].endswith(error), rows[-1]
+    code, told = card.run("calibrate", "--device", "cuda", "-o", card.folder / "lost.json", lost_after=4000)
+    assert code == 1 and told == f"tidemark: the calibration fails: {error}", told
+    return f"{len(rows)} rows"
+
+
 def main():
     arguments = parse_arguments()
     card = Card(arguments.tidemark, arguments.output)
@@ -170,6 +191,7 @@ def main():
         "calibration": lambda: check_calibration(card, arguments.output / "machine.json"),
         "the card's own description": lambda: check_own_card(card, arguments.output / "machine.json"),
         "wrong descriptions": lambda: check_wrong_descriptions(card),
+        "a lost card": lambda: check_lost_card(card),
         "refusals": lambda: check_refusals(card),
     }
     return exit_status(*run_checks(checks))
