@@ -308,6 +308,12 @@ void note_drift(double before, double after, std::vector<std::string>& notes) {
                   "rates are that uncertain");
 }
 
+void check_computes(const Backend& backend) {
+  if (backend.computes()) return;
+  throw DeviceError(
+      "kernels do nothing on a phantom GPU, so it achieves no rates; calibrate a real device");
+}
+
 }  // namespace
 
 CalibrationEffort effort_for(const Backend& backend) {
@@ -328,12 +334,23 @@ CalibrationEffort effort_for(const Backend& backend) {
           .warm_up_seconds = 0.5};
 }
 
+void load_kernels(Backend& backend) {
+  check_computes(backend);
+  constexpr double small = 1e8;
+  const at::NoGradGuard no_grad;
+  {
+    Arena arena(at::TensorOptions().dtype(at::kFloat).device(backend.device()), small);
+    for (const CalibratedCurve& calls : calibrated_curves(element_bytes(ScalarType::float32))) {
+      const CalibratedSize& least = calls.sizes.front();
+      if (arena.holds(least)) static_cast<void>(least.bind(arena.cut(least))());
+    }
+  }
+  backend.empty_caches();
+}
+
 MachineRates calibrate(Backend& backend, const std::string& name, DeviceKind kind,
                        const CalibrationEffort& effort) {
-  if (!backend.computes()) {
-    throw DeviceError(
-        "kernels do nothing on a phantom GPU, so it achieves no rates; calibrate a real device");
-  }
+  check_computes(backend);
   const at::NoGradGuard no_grad;
   MachineRates rates;
   rates.name = name;

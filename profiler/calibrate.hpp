@@ -22,6 +22,10 @@ struct CalibrationEffort {
 // The default effort for a device: under a minute in all.
 [[nodiscard]] CalibrationEffort effort_for(const Backend& backend);
 
+// A small call of every kind of work: afterwards libraries and kernels are loaded, as many as a
+// training step needs. Throws as calibrate() does.
+void load_kernels(Backend& backend);
+
 // Runs each call on the device again and again and takes the time from the first to the last. What
 // does not fit or does not exist there is left out, and the rates' notes say so.
 // Throws DeviceError where the device computes nothing.

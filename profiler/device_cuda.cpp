@@ -91,9 +91,9 @@ std::unique_ptr<Execution> CudaDevice::prepare(const StepTrace& trace, const Pro
   }
 }
 
-// What a phantom of it needs to know. Asked last: by then the context has the kernels it loads.
-void CudaDevice::add_card(MachineRates& rates) const {
-  rates.card = with_rates(describe_card(backend_), rates);
+// What a phantom of it needs to know.
+void CudaDevice::add_card(const GpuProfile& card, MachineRates& rates) const {
+  rates.card = with_rates(card, rates);
   std::string reason;
   const auto description = own_cudnn_description(backend_.device().index(), reason);
   try {
@@ -116,8 +116,11 @@ MachineRates CudaDevice::calibrate() {
     // Operands, results and scratch lie in it together.
     effort.largest_bytes =
         std::min(effort.largest_bytes, static_cast<double>(backend_.free_bytes()) / 8);
+    // Before the calibration, which loads more kernels than any one step.
+    load_kernels(backend_);
+    const GpuProfile card = describe_card(backend_);
     MachineRates rates = tidemark::calibrate(backend_, own.name, own.kind, effort);
-    add_card(rates);
+    add_card(card, rates);
     return rates;
   } catch (const c10::OutOfMemoryError&) {
     throw DeviceError("the calibration does not fit: " + backend_.describe_out_of_memory() +

@@ -26,7 +26,7 @@ class CudaDevice final : public Device {
   // Of the card, less what its context takes.
   [[nodiscard]] std::optional<Bytes> card_memory() const;
 
-  void add_card(MachineRates& rates) const;
+  void add_card(const GpuProfile& card, MachineRates& rates) const;
 
   std::optional<Gpu> phantom_;
   CudaBackend backend_;
