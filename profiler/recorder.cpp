@@ -54,7 +54,10 @@ struct NodeOrigin {
   std::string source;
 };
 
-struct NodeScope final : at::ObserverContext {};
+struct NodeScope final : at::ObserverContext {
+  explicit NodeScope(std::size_t listed_before) : listed(listed_before) {}
+  std::size_t listed;  // operators before the node ran
+};
 
 }  // namespace
 
@@ -118,6 +121,8 @@ class StepRecorder::Recording final : public AllocationObserver {
   OpenCall* innermost_ = nullptr;
   bool is_ours_ = false;  // what runs now is the recorder's own
   std::vector<std::uint64_t> running_nodes_;
+  // The node that returned last, if it ran no operator: what the engine then adds up is its.
+  std::optional<std::uint64_t> silent_node_;
   std::unordered_map<std::uint64_t, NodeOrigin> origins_;
   std::unordered_map<c10::OperatorName, OperatorRules> rules_;
   const Node* last_node_ = nullptr;
@@ -174,7 +179,7 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin(
   if (active == nullptr || active->is_ours_) return nullptr;
   if (function.scope() == at::RecordScope::BACKWARD_FUNCTION) {
     active->running_nodes_.push_back(static_cast<std::uint64_t>(function.seqNr()));
-    return std::make_unique<NodeScope>();
+    return std::make_unique<NodeScope>(active->trace_.ops.size());
   }
   return active->begin_call(function);
 }
@@ -182,7 +187,11 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin(
 void StepRecorder::Recording::end(const at::RecordFunction& function,
                                   at::ObserverContext* context) {
   if (active == nullptr || context == nullptr) return;
-  if (dynamic_cast<NodeScope*>(context) != nullptr) {
+  if (const auto* scope = dynamic_cast<NodeScope*>(context)) {
+    active->silent_node_.reset();
+    if (scope->listed == active->trace_.ops.size()) {
+      active->silent_node_ = active->running_nodes_.back();
+    }
     active->running_nodes_.pop_back();
     return;
   }
@@ -219,7 +228,7 @@ std::unique_ptr<at::ObserverContext> StepRecorder::Recording::begin_call(
       op->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
   call->caller = innermost_;
   call->first_node = at::sequence_number::peek();
-  if (!running_nodes_.empty()) call->backward_of = running_nodes_.back();
+  call->backward_of = running_nodes_.empty() ? silent_node_ : running_nodes_.back();
   note_node(*call);
   read_arguments(*call, *op, function.inputs());
   innermost_ = call.get();

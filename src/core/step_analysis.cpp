@@ -143,8 +143,16 @@ bool StepAnalysis::is_of_view_beside(const Op& op, std::int32_t segment) const {
                       [&](const std::string& block) { return is_inside(op.module, block); });
 }
 
-// An operator that only adds gradients up belongs where its youngest gradient was made: the branch
-// that autograd just finished.
+// What only adds gradients up, by autograd's engine once a node has returned, belongs to that node:
+// the operator before it, which the node or the engine ran. Where the node ran none, the trace says
+// whose it is. What is added up may have come from the segment behind, unchanged.
+std::int32_t StepAnalysis::owner_by_order(std::size_t o) const {
+  if (o == 0 || trace_.ops[o - 1].phase != Phase::backward) return no_segment;
+  return segment_of_op_[o - 1];
+}
+
+// For traces that do not say whose derivative an operator is: where its youngest gradient was made,
+// in the branch that autograd just finished.
 std::int32_t StepAnalysis::owner_by_gradients(const Op& op) const {
   OpPosition youngest = no_op;
   for (const StorageId id : op.reads) youngest = std::max(youngest, creator_[index(id)]);
@@ -153,16 +161,9 @@ std::int32_t StepAnalysis::owner_by_gradients(const Op& op) const {
   return trace_.ops[made_by].phase == Phase::backward ? segment_of_op_[made_by] : no_segment;
 }
 
-// Gradients of expanded tensors (a bias for each row) are summed up by the engine, once the node
-// that made them has returned. What is summed may have come from the segment behind, unchanged.
-std::int32_t StepAnalysis::owner_by_order(std::size_t o) const {
-  if (o == 0 || trace_.ops[o - 1].phase != Phase::backward) return no_segment;
-  return segment_of_op_[o - 1];
-}
-
-// For traces that do not say whose derivative an operator is: it belongs to a segment in which what
-// it reads was made or read. Backward goes from the last segment to the first, so the current one
-// is kept as long as it can be.
+// For the same traces: an operator belongs to a segment in which what it reads was made or read.
+// Backward goes from the last segment to the first, so the current one is kept as long as it can
+// be.
 std::int32_t StepAnalysis::owner_by_saved_reads(const Op& op, std::int32_t current) const {
   std::int32_t best = no_segment;
   for (const StorageId id : op.reads) {
@@ -190,11 +191,11 @@ void StepAnalysis::assign_backward_segments() {
     std::int32_t owner = no_segment;
     if (!op.forward_ops.empty()) {
       owner = owner_by_forward_ops(op);
-    } else if (!knows_forward_ops) {
+    } else if (knows_forward_ops || is_summed_by_engine(op)) {
+      owner = owner_by_order(o);
+    } else {
       owner = owner_by_saved_reads(op, current);
-    }
-    if (owner == no_segment && op.forward_ops.empty()) {
-      owner = is_summed_by_engine(op) ? owner_by_order(o) : owner_by_gradients(op);
+      if (owner == no_segment) owner = owner_by_gradients(op);
     }
     segment_of_op_[o] = owner;
     if (owner == no_segment) continue;

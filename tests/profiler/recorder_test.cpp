@@ -93,6 +93,31 @@ TEST_CASE("backward operators name the forward operator whose derivative they ar
   }
 }
 
+TEST_CASE("what the engine adds up for a node that ran no operator is said to be the node's") {
+  const at::Tensor weight = torch::ones({2, 3}).requires_grad_();
+  const at::Tensor bias = torch::ones({3}).requires_grad_();
+  const std::vector<StaticTensor> statics{{"weight", Role::parameter, weight},
+                                          {"bias", Role::parameter, bias}};
+  const auto summed_in = [&](const StepTrace& trace) {
+    const auto sum = std::find_if(trace.ops.begin(), trace.ops.end(), [](const Op& op) {
+      return op.phase == Phase::backward && op.name == "aten::sum";
+    });
+    REQUIRE(sum != trace.ops.end());
+    return *sum;
+  };
+  // The addition's node hands its gradient on; the engine sums it up for the bias.
+  const StepTrace added =
+      record({.statics = statics, .loss = [=] { return (weight.exp() + bias).exp().sum(); }}).trace;
+  REQUIRE(
+      (summed_in(added).forward_ops == std::vector{position(added, first(added, "aten::add"))}));
+  // The product's node multiplies, so the operator before the sum tells.
+  const StepTrace product =
+      record({.statics = statics,
+              .loss = [=] { return torch::addmm(bias, weight.t(), weight).exp().sum(); }})
+          .trace;
+  REQUIRE(summed_in(product).forward_ops.empty());
+}
+
 TEST_CASE("in-place operators read what they write, unless they overwrite it") {
   const StepTrace trace = record(in_place_operators()).trace;
   const Op& product = first(trace, "aten::mul_");

@@ -36,7 +36,7 @@ JUDGED = {"gpt_held": "none,8,24,48", "resnet50": "none,4,8,16", "vit": "none,2,
 # Alone, against both frameworks, and as two ranks, against each form that DeepSpeed has. The
 # encoder's first checkpoint is a view, which DeepSpeed empties in vain.
 RANKS = {"gpt_held": (1, 2), "resnet50": (1,), "vit": (1, 2), "encoder": (1, 2), "hf_gpt2": (2,),
-         "hf_llama": (2,), **{name: (1, 2) for name in view_models.MODELS}}
+         "hf_llama": (2,), **{name: (1, 2) for name in view_models.MODELS}, "whole": (1,), "twice": (1,)}
 FIGURES = ["live_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "first_reserved_peak_bytes",
            "host_peak_bytes", "pinned_reserved_bytes", "static_bytes", "transfer_bytes", "peak_breakdown"]
 

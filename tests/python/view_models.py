@@ -1,5 +1,7 @@
 """Models whose blocks are given views: what DeepSpeed empties is the view, while its base lives on."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -8,21 +10,26 @@ BLOCKS, WIDTH, LENGTH, BATCH = 12, 32, 256, 8
 
 
 class Block(nn.Module):
-    def __init__(self, width, hidden):
+    def __init__(self, width):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, width)
+        )
 
     def forward(self, *parts):
-        return torch.cat([part + self.mlp(self.norm(part)) for part in parts], self.joins_along)
+        made = [part + self.mlp(self.norm(part)) for part in parts]
+        if self.joins_along is None:
+            return functools.reduce(torch.add, made)
+        return torch.cat(made, self.joins_along)
 
 
 class Chain(nn.Module):
     """Blocks of width `width`, each given the views of what the one before it made."""
 
-    def __init__(self, width, hidden, views, joins_along):
+    def __init__(self, width, views, joins_along):
         super().__init__()
-        self.blocks = nn.ModuleList([Block(width, hidden) for _ in range(BLOCKS)])
+        self.blocks = nn.ModuleList([Block(width) for _ in range(BLOCKS)])
         for block in self.blocks:
             block.joins_along = joins_along
         self.views = views
@@ -36,14 +43,16 @@ class Chain(nn.Module):
         return F.cross_entropy(self.head(x).flatten(0, -2), target.flatten())
 
 
-# name: (width of what a block is given, width inside it, views, dimension along which a block joins
-# its parts). Blocks that are wide inside set the peak by what is recomputed, the others by what is
-# held at the loss.
+# name: (width of what a block is given, views, dimension along which a block joins its parts; None:
+# it adds them up). Blocks are wide inside, so that what is recomputed sets the peak.
 CHAINS = {
-    "halves": (WIDTH, 4 * WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
-    "columns": (WIDTH // 2, 4 * WIDTH, lambda x: x.chunk(2, -1), -1),  # parts with gaps
-    "whole": (WIDTH, 4 * WIDTH, lambda x: [x.view(-1, WIDTH)], 0),
-    "transposed": (WIDTH, 4 * WIDTH, lambda x: [x.transpose(0, 1)], 0),
+    "halves": (WIDTH, lambda x: x.chunk(2, 0), 0),  # contiguous parts
+    "columns": (WIDTH // 2, lambda x: x.chunk(2, -1), -1),  # parts with gaps
+    "transposed": (WIDTH, lambda x: [x.transpose(0, 1)], 0),
+    "whole": (WIDTH, lambda x: [x.view(-1, WIDTH)], 0),
+    # Autograd adds up the gradients of both for their base, outside the block, and within it the
+    # rows of the second one's for the first.
+    "twice": (WIDTH, lambda x: [x.view(-1, WIDTH), x.view(1, -1, WIDTH)], None),
 }
 
 
