@@ -68,9 +68,9 @@ std::optional<Problem> find_problem(const Json& description, const GpuProfile& p
     if (!what.empty()) return Problem{key, what};
   }
   // The plans depend on it.
-  const Json& version = description["deviceVer"];
-  if (version == made["deviceVer"]) return std::nullopt;
-  return Problem{"deviceVer", "is " + version.dump() +
+  const auto version = description["deviceVer"].get<std::uint64_t>();
+  if (version == made["deviceVer"].get<std::uint64_t>()) return std::nullopt;
+  return Problem{"deviceVer", "is " + std::to_string(version) +
                                   ", another compute capability than the profile's, which is " +
                                   made["deviceVer"].dump() + " there"};
 }
