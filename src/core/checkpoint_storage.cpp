@@ -170,7 +170,6 @@ void CheckpointStorage::find_moved_inputs() {
     }
   }
   note_other_layouts();
-  note_spread_copies();
   if (setting_.contiguous_memory_optimization) find_pool_sizes();
 }
 
@@ -193,19 +192,6 @@ void CheckpointStorage::note_other_layouts() {
                    (others > 0 ? " and " + std::to_string(others) + " other inputs" : "") +
                    " to the recomputation in another layout than to the forward, where operators "
                    "may need other memory: the peak may differ from the predicted one");
-}
-
-void CheckpointStorage::note_spread_copies() {
-  if (!is_async_) return;
-  for (const std::vector<HandedInput>& inputs : moved_) {
-    const auto spread = std::find_if(inputs.begin(), inputs.end(),
-                                     [](const HandedInput& input) { return !input.is_contiguous; });
-    if (spread == inputs.end()) continue;
-    notes_.push_back("DeepSpeed copies " + title(*spread) +
-                     ", which is not contiguous, through temporary tensors on its own stream, "
-                     "whose times are not known exactly: the peak may be lower than predicted");
-    return;
-  }
 }
 
 void CheckpointStorage::find_pool_sizes() {

@@ -72,7 +72,6 @@ class CheckpointStorage {
   void find_moved_inputs();
   void find_pool_sizes();
   void note_other_layouts();
-  void note_spread_copies();
   [[nodiscard]] InstanceId allocate(const HandedInput& input, Bytes bytes, Place place,
                                     Cause cause);
   std::optional<StepId> copy(const HandedInput& input, InstanceId from, InstanceId to, Queue queue,
