@@ -161,6 +161,7 @@ void Compiler::compile_call(const Node& node, CompiledNode& compiled) {
         "another implementation in the model's configuration");
   }
   compiled.op = *op;
+  compiled.is_view = op->schema().name() == "aten::view" && op->schema().overload_name().empty();
   const auto& formals = op->schema().arguments();
   std::vector<const NodeInput*> given(formals.size(), nullptr);
   for (const NodeInput& input : node.inputs) {

@@ -51,6 +51,7 @@ struct CompiledNode {
   Kind kind = Kind::call;
   const Node* node = nullptr;
   std::optional<c10::OperatorHandle> op;
+  bool is_view = false;  // aten::view: of sizes alone
   SymbolicOperator symbolic = nullptr;
   std::vector<ArgumentPlan> arguments;  // calls: in schema order; regions: the operands
   // Regions.

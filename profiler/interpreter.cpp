@@ -1,6 +1,8 @@
 #include "interpreter.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/InferSize.h>
+#include <ATen/TensorUtils.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 
@@ -116,6 +118,16 @@ void keep_result(const CompiledNode::Result& result, c10::IValue value, Frame& f
   value = c10::IValue();
   for (std::size_t i = 0; i < result.slots.size() && i < list.size(); ++i) {
     frame[static_cast<std::size_t>(result.slots[i])] = std::move(list[i]);
+  }
+}
+
+// An export leaves out a contiguous() that had nothing to do where it was made. Here the operator
+// before it may lay its result out otherwise, and the call, as in eager, does copy.
+void make_viewable(c10::IValue& values, const c10::IValue& sizes) {
+  const at::Tensor& tensor = values.toTensor();
+  const at::DimVector wanted = at::infer_size_dv(sizes.toDimVector(), tensor.numel());
+  if (!at::detail::computeStride(tensor.sizes(), tensor.strides(), wanted)) {
+    values = tensor.contiguous();
   }
 }
 
@@ -263,6 +275,7 @@ void Interpreter::Implementation::run_call(const CompiledNode& node, Frame& fram
   for (const ArgumentPlan& argument : node.arguments) {
     stack.push_back(std::visit(ArgumentMaker{frame}, argument));
   }
+  if (node.is_view) make_viewable(stack.at(0), stack.at(1));
   node.op->callBoxed(stack);
   for (std::size_t i = 0; i < node.results.size() && i < stack.size(); ++i) {
     keep_result(node.results[i], std::move(stack[i]), frame);

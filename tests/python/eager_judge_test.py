@@ -119,8 +119,8 @@ def convnext():
     return model, (torch.randn(4, 3, 64, 64), torch.randint(0, 10, (4,))), runs
 
 
-def encoder():
-    layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.1, batch_first=True)
+def encoder(dropout=0.1):
+    layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=dropout, batch_first=True)
 
     class Encoder(nn.Module):
         def __init__(self):

@@ -45,6 +45,8 @@ MODELS = {
     **judge.MODELS,
     "hf_gpt2": hf_gpt2,
     "hf_llama": hf_llama,
+    # Without dropout a CPU's attention lays out its result as the code around it wants it, a GPU's not.
+    "encoder_still": lambda: judge.encoder(dropout=0.0),
     **view_models.MODELS,
     # Deep and narrow, with many tokens: what the checkpoints hold is most of the peak.
     "gpt_held": lambda: judge.gpt(layers=48, width=32, length=1024, batch=16),

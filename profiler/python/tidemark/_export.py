@@ -55,7 +55,7 @@ def export(model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any]
     weightless    leave the parameters' values out; None: where they are large
     outputs       keep the other outputs too, as a loop does that holds them during backward
     """
-    args, kwargs = tuple(args), dict(kwargs or {})
+    args, kwargs = _arguments(args, kwargs)
     model = getattr(model, "_orig_mod", model)
     _refuse_checkpointing(model)
     notes: list[str] = []
@@ -85,6 +85,19 @@ def export(model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any]
         )
     torch.export.save(program, os.fspath(path))
     return Exported(os.fspath(path), weightless, size, eager_loss, tuple(notes))
+
+
+def _arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(args, torch.Tensor):
+        args = (args,)
+    if isinstance(args, (str, Mapping)) or not isinstance(args, Sequence):
+        hint = "; a batch by name is kwargs=batch" if isinstance(args, Mapping) else ""
+        raise TypeError(f"args is a tuple of what the model is called with, not a "
+                        f"{type(args).__name__}{hint}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs maps names to values and is not a {type(kwargs).__name__}; the "
+                        "file's name is path=")
+    return tuple(args), dict(kwargs or {})
 
 
 def _refuse_checkpointing(model: nn.Module) -> None:
@@ -188,11 +201,24 @@ def _eager_graph(has_own_positions: bool) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _every_contiguous() -> Iterator[None]:
+    """A contiguous() with nothing to do reaches no operator, and an export would not have it: on
+    another device, whose operators lay out their results otherwise, eager does copy there."""
+    def contiguous(tensor: torch.Tensor, memory_format: torch.memory_format = torch.contiguous_format
+                   ) -> torch.Tensor:
+        return torch.ops.aten.contiguous.default(tensor, memory_format=memory_format)
+
+    with mock.patch.object(torch.Tensor, "contiguous", contiguous):
+        yield
+
+
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Loss,
             outputs: bool) -> tuple[torch.export.ExportedProgram, set[str]]:
     """The program, and the custom autograd functions that ran on the way."""
     positions = "position_ids" in kwargs
-    with _training_step(model, loss, outputs), _eager_graph(positions), _watched() as functions:
+    with _training_step(model, loss, outputs), _eager_graph(positions), _every_contiguous(), \
+            _watched() as functions:
         printed = io.StringIO()
         try:
             # Where it fails, PyTorch prints the whole graph so far.

@@ -45,6 +45,26 @@ def test_a_weightless_file_is_small_and_has_the_same_operators(tmp_path):
     assert (tmp_path / "hollow.pt2").stat().st_size < (tmp_path / "whole.pt2").stat().st_size - size / 2
 
 
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(0, 1).transpose(0, 1).contiguous().view(-1).square().mean()
+
+
+def test_a_contiguous_call_stays_where_it_has_nothing_to_do(tmp_path):
+    """On another device the operator before it may lay its result out otherwise."""
+    done = tidemark.export(Transposed(), torch.ones(2, 3), path=tmp_path / "m.pt2")
+    assert "torch.ops.aten.contiguous.default" in targets(done.path)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (((torch.ones(2),), "m.pt2"), "path="),
+    (({"x": torch.ones(2)},), "kwargs=batch"),
+])
+def test_misplaced_arguments_are_told(arguments, words):
+    with pytest.raises(TypeError, match=words):
+        tidemark.export(Transposed(), *arguments)
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
