@@ -7,6 +7,7 @@
 #include "phantom_report.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "tidemark/phantom.hpp"
 
 namespace tidemark {

@@ -15,6 +15,7 @@
 #include "sweep_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "tidemark/planner.hpp"
 #include "tidemark/report.hpp"
 #include "unanswered_calls.hpp"
@@ -204,7 +205,7 @@ ExitCode plan_front(const PlanOptions& options, const OpenedStep& step, const St
     }
     streams.out << '\n';
   }
-  if (options.output) std::filesystem::create_directories(*options.output);
+  if (options.output) make_folder(*options.output);
   int n = 0;
   std::string json;
   for (const Bytes budget : pareto_budgets(step.trace, request.limit)) {
@@ -250,6 +251,9 @@ ExitCode run_plan(const Arguments& arguments, const Streams& streams) {
   const PlanOptions options = read_plan_options(*given);
   if (options.is_pareto && options.step.executes) {
     throw UsageError("--execute executes one plan; give its --budget");
+  }
+  if (options.output) {
+    options.is_pareto ? check_folder(*options.output) : check_writable(*options.output);
   }
   Arguments line{"plan"};
   line.insert(line.end(), arguments.begin(), arguments.end());

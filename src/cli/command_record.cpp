@@ -8,6 +8,7 @@
 #include "step_source.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "tidemark/report.hpp"
 #include "unanswered_calls.hpp"
 
@@ -74,6 +75,8 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
   auto* program = std::get_if<Program>(&input);
   if (program == nullptr)
     throw InputError(path, "", "is a recorded step already; give a .pt2 file");
+  const auto output = option<std::string>(*given, "output");
+  if (output) check_writable(*output);
   Arguments line{"record"};
   line.insert(line.end(), arguments.begin(), arguments.end());
   RecordedProgram recorded = record_program(make_device(request.device, request.threads), request,
@@ -86,9 +89,7 @@ ExitCode run_record(const Arguments& arguments, const Streams& streams) {
     print_text(recorded.step, with_values, streams.out);
   }
   for (const std::string& note : recorded.step.notes) streams.err << "note: " << note << '\n';
-  if (const auto output = option<std::string>(*given, "output")) {
-    write_step_trace(recorded.step.trace, *output);
-  }
+  if (output) write_step_trace(recorded.step.trace, *output);
   const bool differs = recorded.step.replay == GradientVerdict::differ;
   return judge_unanswered_calls(differs ? ExitCode::failed : ExitCode::done, recorded.step.trace,
                                 given->count("strict") != 0, streams);

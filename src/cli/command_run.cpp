@@ -6,6 +6,7 @@
 #include "plan_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "unanswered_calls.hpp"
 
 namespace tidemark {
@@ -44,6 +45,8 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   if (given->count("plan") == 0) throw UsageError("tidemark run needs --plan plan.json");
   const auto path = (*given)["plan"].as<std::string>();
   PlanFile plan = read_plan(path);
+  const auto output = option<std::string>(*given, "output");
+  if (output) check_writable(*output);
   Arguments line{"run"};
   line.insert(line.end(), arguments.begin(), arguments.end());
   const OpenedStep step =
@@ -63,9 +66,7 @@ ExitCode run_run(const Arguments& arguments, const Streams& streams) {
   } else {
     print_plan(step.trace, plan, streams.out);
   }
-  if (const auto output = option<std::string>(*given, "output")) {
-    write_file(*output, format_plan(plan));
-  }
+  if (output) write_file(*output, format_plan(plan));
   return judge_unanswered_calls(code, step.trace, given->count("strict") != 0, streams);
 }
 

@@ -16,6 +16,7 @@
 #include "sweep_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "tidemark/sweep.hpp"
 #include "unanswered_calls.hpp"
 
@@ -358,6 +359,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::optional<Config> config;
   if (options.config) config = read_config(*options.config);
+  if (options.output) check_sweep_folder(*options.output, options.resumes);
   const OpenedStep step = open_step(
       {.record = options.record, .values_from = options.values_from, .executes = options.executes},
       line, streams);
@@ -365,7 +367,7 @@ ExitCode run_sweep_command(const Arguments& arguments, const Streams& streams) {
   if (options.machine) timed = with_modelled_times(step.trace, machine_rates(*options.machine));
   const SweepRequest request = make_request(options, step, timed, config, line);
   if (options.output) {
-    std::filesystem::create_directories(*options.output);
+    make_folder(*options.output);
   } else {
     streams.err << "nothing is kept on disk; name a folder with -o to keep it\n";
   }

@@ -9,6 +9,7 @@
 #include "plan_run.hpp"
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 #include "tidemark/record_stream.hpp"
 #include "unanswered_calls.hpp"
 
@@ -85,21 +86,14 @@ class SweepRunner {
 
   void prepare_folder() const {
     if (!request_.folder) return;
+    check_sweep_folder(*request_.folder, request_.resumes);
     const fs::path summary = fs::path(*request_.folder) / "sweep.json";
-    if (fs::exists(summary)) {
-      if (!request_.resumes) {
-        throw InputError(
-            *request_.folder, "",
-            "already holds a sweep; go on with it by --resume, or name another folder");
-      }
-      if (read_sweep(summary.string()).fingerprint != sweep_.fingerprint) {
-        throw InputError(*request_.folder, "",
-                         "holds the sweep of another step; name another folder with -o");
-      }
+    if (fs::exists(summary) && read_sweep(summary.string()).fingerprint != sweep_.fingerprint) {
+      throw InputError(*request_.folder, "",
+                       "holds the sweep of another step; name another folder with -o");
     }
+    make_folder((fs::path(*request_.folder) / "rows").string());
     std::error_code error;
-    fs::create_directories(fs::path(*request_.folder) / "rows", error);
-    if (error) throw InputError(*request_.folder, "", "cannot be made: " + error.message());
     if (request_.planner != nullptr) fs::remove(plan_path(), error);  // of an earlier budget
   }
 
@@ -342,6 +336,14 @@ void SweepRunner::finish() {
 }
 
 }  // namespace
+
+void check_sweep_folder(const std::string& folder, bool resumes) {
+  if (!resumes && fs::exists(fs::path(folder) / "sweep.json")) {
+    throw InputError(folder, "",
+                     "already holds a sweep; go on with it by --resume, or name another folder");
+  }
+  check_folder(folder);
+}
 
 Sweep run_sweep(const SweepRequest& request, Execution* execution,
                 const std::function<void(const SweepProgress&)>& report_progress,

@@ -46,6 +46,9 @@ struct SweepProgress {
   std::string setting;
 };
 
+// Throws InputError where a sweep cannot be written to that folder, or another one lies there.
+void check_sweep_folder(const std::string& folder, bool resumes);
+
 // `execution` nullptr: predictions only. `interrupted` is asked after each row; a sweep that it
 // ends early keeps its rows. Throws InputError where `resumes` meets another trace's folder.
 [[nodiscard]] Sweep run_sweep(const SweepRequest& request, Execution* execution,

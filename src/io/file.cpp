@@ -1,3 +1,4 @@
+#include <unistd.h>
 #include <zlib.h>
 
 #include <cerrno>
@@ -10,6 +11,7 @@
 
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/output_place.hpp"
 
 namespace tidemark {
 
@@ -41,6 +43,28 @@ std::string inflate_gzip(const std::string& path, const std::string& packed) {
     throw InputError(path, "", "the gzip data is truncated or damaged; write or copy it again");
   }
   return content;
+}
+
+[[noreturn]] void refuse_writing(const std::string& path, const std::string& reason) {
+  throw InputError(path, "", "cannot be written: " + reason);
+}
+
+// Whether the content all arrived; errno tells why not.
+bool write_whole(const std::string& path, const std::string& content) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << content;
+  file.close();
+  return !file.fail();
+}
+
+// The nearest folder above a path that is there.
+std::filesystem::path existing_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path folder = std::filesystem::absolute(path, error).parent_path();
+  while (folder.has_relative_path() && !std::filesystem::exists(folder, error)) {
+    folder = folder.parent_path();
+  }
+  return folder;
 }
 
 std::string deflate_gzip(const std::string& content) {
@@ -83,18 +107,55 @@ std::string read_file(const std::string& path) {
 }
 
 void write_file(const std::string& path, const std::string& content) {
-  const std::string partial = path + ".partial";
-  {
-    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-    file << (path.ends_with(".gz") ? deflate_gzip(content) : content);
-    file.close();
-    if (!file) {
-      throw InputError(path, "", std::string("cannot be written: ") + std::strerror(errno));
-    }
-  }
+  const std::string packed = path.ends_with(".gz") ? deflate_gzip(content) : content;
   std::error_code error;
-  std::filesystem::rename(partial, path, error);
-  if (error) throw InputError(path, "", "cannot be written: " + error.message());
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) refuse_writing(path, "it is a folder");
+  // A device or a pipe is written to, never replaced.
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    if (!write_whole(path, packed)) refuse_writing(path, std::strerror(errno));
+    return;
+  }
+  // What a link points to is replaced, not the link.
+  const std::string target =
+      std::filesystem::exists(status) ? std::filesystem::canonical(path, error).string() : path;
+  const std::string partial = target + ".partial";
+  if (!write_whole(partial, packed)) {
+    const std::string reason = std::strerror(errno);
+    std::filesystem::remove(partial, error);
+    refuse_writing(path, reason);
+  }
+  std::filesystem::rename(partial, target, error);
+  if (error) refuse_writing(path, error.message());
+}
+
+void check_writable(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) refuse_writing(path, "it is a folder");
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return;
+  const std::filesystem::path folder = std::filesystem::absolute(path, error).parent_path();
+  if (!std::filesystem::is_directory(folder, error)) {
+    refuse_writing(path, "there is no folder " + folder.string());
+  }
+  if (access(folder.c_str(), W_OK) != 0) refuse_writing(path, std::strerror(errno));
+}
+
+void check_folder(const std::string& path) {
+  const std::filesystem::path folder =
+      std::filesystem::exists(path) ? std::filesystem::path(path) : existing_folder(path);
+  if (!std::filesystem::is_directory(folder)) {
+    throw InputError(path, "", "cannot be made: " + folder.string() + " is no folder");
+  }
+  if (access(folder.c_str(), W_OK) != 0) {
+    throw InputError(path, "", std::string("cannot be written: ") + std::strerror(errno));
+  }
+}
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw InputError(path, "", "cannot be made: " + error.message());
 }
 
 }  // namespace tidemark
