@@ -1,9 +1,11 @@
 #include "open_step.hpp"
 
 #include <ostream>
+#include <string>
 #include <utility>
 #include <variant>
 
+#include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
@@ -25,6 +27,24 @@ OpenedStep record_now(const OpenStepOptions& options, Program program, const Arg
     step.notes.emplace_back("the recorded step's replay does not give autograd's gradients");
   }
   return step;
+}
+
+// That a saved step is not taken for one of another device.
+void refuse_other_device(const TraceDevice& recorded, const RecordRequest& request) {
+  const std::string& asked = request.device;
+  if (asked == "auto" || recorded.kind == DeviceKind::unknown) return;
+  const std::string kind(asked, 0, asked.find(':'));
+  // Which card a description in a file is of, its reader tells once it runs.
+  if (kind == name(recorded.kind) &&
+      (recorded.kind != DeviceKind::phantom || asked == "phantom:" + recorded.name ||
+       asked.starts_with("phantom:custom:"))) {
+    return;
+  }
+  const std::string where =
+      recorded.kind == DeviceKind::phantom ? recorded.name : std::string(name(recorded.kind));
+  throw InputError(request.path, "device",
+                   "was recorded on " + where + " and is a step of that device only; record the " +
+                       "model again with --device " + asked + ", or leave --device out");
 }
 
 // A step executes only on the kind of device that recorded it; of several GPUs any will do.
@@ -52,6 +72,7 @@ OpenedStep open_step(const OpenStepOptions& options, const Arguments& line,
     step = record_now(options, std::move(*program), line, streams);
   } else {
     step.trace = std::move(std::get<StepTrace>(input));
+    refuse_other_device(step.trace.device, options.record);
     if (options.values_from)
       step.program = std::make_unique<Program>(read_program(*options.values_from));
     if (!is_executable(step.trace)) {

@@ -105,6 +105,11 @@ std::int64_t size_or_hint(const Json& json) {
   if (kind == "as_expr" && value.contains("hint") && value.at("hint").is_object()) {
     return size_or_hint(value.at("hint"));
   }
+  if (kind == "as_expr") {
+    throw UnsupportedProgramError(
+        "the model makes a tensor whose size depends on values, as nonzero() and boolean masks do, "
+        "so that no step is like another; give it a fixed size, with torch.where for example");
+  }
   throw ProgramFormatError("a size has neither a number nor a hint");
 }
 

@@ -1,5 +1,6 @@
 // The parts of a .pt2 file's JSON as values. A wrong or missing field throws
-// nlohmann::json::exception or ProgramFormatError; read_program() adds file and place.
+// nlohmann::json::exception or ProgramFormatError, what is not supported UnsupportedProgramError;
+// read_program() adds file and place.
 // Source: torch/_export/serde/schema.py, schema major 8.
 #pragma once
 
@@ -14,6 +15,11 @@
 namespace tidemark {
 
 struct ProgramFormatError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// The file is as PyTorch writes it, and holds what no schedule can.
+struct UnsupportedProgramError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 

@@ -1,8 +1,10 @@
 // The registry of readers: which kind of file this is, told by its first bytes.
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "tidemark/errors.hpp"
 #include "tidemark/io.hpp"
@@ -52,7 +54,9 @@ std::string describe_foreign(std::string_view head) {
 ModelInput read_model(const std::string& path) {
   std::string head(64, '\0');
   std::ifstream file(path, std::ios::binary);
-  if (!file) (void)read_file(path);  // says why it cannot be opened
+  std::error_code error;
+  // read_file says why it cannot be opened.
+  if (!file || std::filesystem::is_directory(path, error)) (void)read_file(path);
   file.read(head.data(), static_cast<std::streamsize>(head.size()));
   head.resize(static_cast<std::size_t>(file.gcount()));
   if (head.empty()) throw InputError(path, "", "is empty; write or copy it again");

@@ -33,6 +33,8 @@ auto at_place(const ProgramArchive& archive, const std::string& place, Read read
     return read();
   } catch (const Json::exception& error) {
     throw InputError(archive.path(), place, plain_message(error.what()) + write_again);
+  } catch (const UnsupportedProgramError& error) {
+    throw InputError(archive.path(), place, error.what());
   } catch (const ProgramFormatError& error) {
     throw InputError(archive.path(), place, plain_message(error.what()) + write_again);
   }

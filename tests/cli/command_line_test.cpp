@@ -110,6 +110,28 @@ TEST_CASE("a saved trace is inspected and swept without a device", "[cli]") {
   }
 }
 
+TEST_CASE("a saved step is not taken for another device's", "[cli]") {
+  const TemporaryFolder folder;
+  StepTrace step = BlockChain(4).trace();
+  step.device.kind = DeviceKind::cpu;
+  write_step_trace(step, folder / "cpu.json.gz");
+  step.device.kind = DeviceKind::phantom;
+  step.device.name = "h200";
+  write_step_trace(step, folder / "h200.json.gz");
+  const auto sweep_on = [&](const std::string& trace, const std::string& device) {
+    return run({"sweep", folder / trace, "--no-execute", "--device", device});
+  };
+  CHECK(sweep_on("cpu.json.gz", "cpu").code == ExitCode::done);
+  CHECK(sweep_on("h200.json.gz", "phantom:h200").code == ExitCode::done);
+  for (const Outcome& outcome :
+       {sweep_on("cpu.json.gz", "phantom:h200"), sweep_on("h200.json.gz", "phantom:l4"),
+        sweep_on("h200.json.gz", "cuda:0"), sweep_on("h200.json.gz", "cpu")}) {
+    INFO(outcome.err);
+    CHECK(outcome.code == ExitCode::failed);
+    CHECK_THAT(outcome.err, Catch::Contains("was recorded on") && Catch::Contains("record the"));
+  }
+}
+
 TEST_CASE("a budget that nothing fits gives exit code 3 and leaves the configuration", "[cli]") {
   const TemporaryFolder folder;
   const std::string trace = saved_chain(folder);
