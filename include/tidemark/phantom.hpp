@@ -56,8 +56,10 @@ struct PhantomProcess {
   bool is_card_lost = false;  // it failed, as it was asked to
   // Calls that failed because the process was forked from one that had used the GPU.
   std::int64_t refused_after_fork = 0;
-  // Conditions that it read from the device, whose kernels make none: they were false.
+  // Conditions that it read from the device, whose kernels make none: all() and isfinite() held, any
+  // other did not.
   std::int64_t conditions = 0;
+  std::int64_t numbers = 0;            // whole numbers likewise: they were 0
   std::vector<PhantomDevice> devices;  // those it used
   std::vector<PhantomCall> calls;
   std::optional<std::string> snapshot;  // the file, where one was asked for and left

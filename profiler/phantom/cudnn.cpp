@@ -15,6 +15,7 @@
 
 #include "machine.hpp"
 #include "tidemark/io.hpp"
+#include "tidemark/phantom_remedy.hpp"
 #include "unanswered.hpp"
 
 // Parameters are named for their meaning even where a phantom ignores them.
@@ -30,6 +31,7 @@ struct GraphApi {
   decltype(&cudnnBackendSetAttribute) set;
   decltype(&cudnnBackendGetAttribute) get;
   decltype(&cudnnBackendFinalize) finalize;
+  decltype(&cudnnGetErrorString) error_string;
   decltype(&cudnnGetLastErrorString) last_error;
   decltype(&cudnnGetVersion) version;
   decltype(&cudnnGetProperty) property;
@@ -59,6 +61,7 @@ const GraphApi& real() {
       .set = find_real<decltype(GraphApi::set)>("cudnnBackendSetAttribute"),
       .get = find_real<decltype(GraphApi::get)>("cudnnBackendGetAttribute"),
       .finalize = find_real<decltype(GraphApi::finalize)>("cudnnBackendFinalize"),
+      .error_string = find_real<decltype(GraphApi::error_string)>("cudnnGetErrorString"),
       .last_error = find_real<decltype(GraphApi::last_error)>("cudnnGetLastErrorString"),
       .version = find_real<decltype(GraphApi::version)>("cudnnGetVersion"),
       .property = find_real<decltype(GraphApi::property)>("cudnnGetProperty")};
@@ -191,6 +194,13 @@ cudnnStatus_t cudnnGetProperty(libraryPropertyType type, int* value) {
 }
 
 size_t cudnnGetCudartVersion() { return CUDART_VERSION; }
+
+// The planner refuses in words of its own; the status of a refused call is "internal error", as
+// PyTorch adds guesses of its own to "not supported".
+const char* cudnnGetErrorString(cudnnStatus_t status) {
+  return status == CUDNN_STATUS_INTERNAL_ERROR ? tidemark::phantom_remedy("cudnn").data()
+                                               : real().error_string(status);
+}
 
 void cudnnGetLastErrorString(char* message, size_t size) { real().last_error(message, size); }
 

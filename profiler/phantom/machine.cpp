@@ -18,7 +18,14 @@ namespace {
 
 constexpr std::size_t address_space_bytes = std::size_t{1} << 44;
 constexpr std::size_t page_bytes = 4096;
+constexpr std::size_t block_bytes = 512;
+
+// Of a block in its page.
+std::uint8_t block_bit(std::uintptr_t block) {
+  return static_cast<std::uint8_t>(1U << (block % (page_bytes / block_bytes)));
+}
 constexpr std::size_t largest_real_copy = 64 << 10;
+constexpr std::size_t largest_scalar = 8;
 
 std::size_t round_up(std::size_t size, std::size_t unit) { return (size + unit - 1) / unit * unit; }
 
@@ -229,7 +236,11 @@ void Machine::copy(void* destination, const void* source, std::size_t bytes) {
   if (bytes == 0) return;
   const bool to_device = addresses_.holds(destination);
   const bool from_device = addresses_.holds(source);
-  if (bytes == 1 && from_device && !to_device && !is_written(source)) ++record_->conditions;
+  if (bytes <= largest_scalar && from_device && !to_device) {
+    const bool is_copied = is_written(source);
+    if (bytes == 1 && !is_copied) ++record_->conditions;
+    if (const ReadHook hook = read_hook_) hook(bytes, is_copied ? 1 : 0);
+  }
   if (bytes <= largest_real_copy || (!to_device && !from_device)) {
     if (to_device) note_written(static_cast<char*>(destination), bytes);
     std::memmove(destination, source, bytes);
@@ -253,15 +264,23 @@ void Machine::fill(void* destination, int value, std::size_t bytes) {
 
 void Machine::note_written(const char* start, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  for (std::uintptr_t page = number(start) / page_bytes;
-       page <= (number(start) + bytes - 1) / page_bytes; ++page) {
-    written_pages_.insert(page);
+  const std::uintptr_t end = number(start) + bytes;
+  for (std::uintptr_t block = number(start) / block_bytes; block * block_bytes < end; ++block) {
+    written_pages_[block * block_bytes / page_bytes] |= block_bit(block);
   }
 }
 
 bool Machine::is_written(const void* address) {
   const std::lock_guard lock(mutex_);
-  return written_pages_.contains(number(address) / page_bytes);
+  const auto page = written_pages_.find(number(address) / page_bytes);
+  return page != written_pages_.end() &&
+         (page->second & block_bit(number(address) / block_bytes)) != 0;
+}
+
+void Machine::assume_true(void* condition) {
+  const std::lock_guard lock(mutex_);
+  written_pages_.try_emplace(number(condition) / page_bytes);
+  *static_cast<char*>(condition) = 1;
 }
 
 void Machine::forget(void* start, std::size_t bytes) {
@@ -270,12 +289,17 @@ void Machine::forget(void* start, std::size_t bytes) {
   const std::uintptr_t end = begin + bytes;
   const std::lock_guard lock(mutex_);
   auto page = written_pages_.lower_bound(begin / page_bytes);
-  while (page != written_pages_.end() && *page * page_bytes < end) {
-    const std::uintptr_t first = std::max(begin, *page * page_bytes);
-    const std::uintptr_t last = std::min(end, (*page + 1) * page_bytes);
+  while (page != written_pages_.end() && page->first * page_bytes < end) {
+    const std::uintptr_t first = std::max(begin, page->first * page_bytes);
+    const std::uintptr_t last = std::min(end, (page->first + 1) * page_bytes);
     char* from = static_cast<char*>(start) + (first - begin);
     if (last - first < page_bytes) {
       std::memset(from, 0, last - first);
+      // A block that begins before the range keeps what it holds there.
+      for (std::uintptr_t block = round_up(first, block_bytes) / block_bytes;
+           block * block_bytes < last; ++block) {
+        page->second &= static_cast<std::uint8_t>(~block_bit(block));
+      }
       ++page;
     } else {
       madvise(from, page_bytes, MADV_DONTNEED);

@@ -2,11 +2,11 @@
 // with nothing behind them; only small copies give them bytes.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <set>
 #include <vector>
 
 #include "process_record.hpp"
@@ -75,6 +75,11 @@ class Machine {
   // than 64 KiB make zeros: their bytes would cost the memory that the phantom saves.
   void copy(void* destination, const void* source, std::size_t bytes);
   void fill(void* destination, int value, std::size_t bytes);
+  // Told of every read of a scalar, and whether a copy had written it.
+  using ReadHook = void (*)(std::size_t bytes, int is_written);
+  void set_read_hook(ReadHook hook) { read_hook_ = hook; }
+  // A byte reads as 1 until it is forgotten, and counts as written by no copy.
+  void assume_true(void* condition);
   // Makes a range read as zeros again.
   void forget(void* start, std::size_t bytes);
 
@@ -97,13 +102,15 @@ class Machine {
   int device_count_ = 1;
   bool has_backlog_ = false;
   ProcessRecord* record_ = nullptr;
+  std::atomic<ReadHook> read_hook_ = nullptr;
   std::mutex mutex_;
   AddressSpace addresses_;
   std::vector<std::size_t> taken_;
   std::map<char*, Allocation> allocations_;
   std::map<const char*, HostRange> host_ranges_;
-  // Pages of device addresses that hold bytes, so that forgetting what holds none costs nothing.
-  std::set<std::uintptr_t> written_pages_;
+  // Pages of device addresses that hold bytes, so that forgetting what holds none costs nothing,
+  // and in which of their blocks of 512 bytes, the smallest that PyTorch hands out, copies wrote.
+  std::map<std::uintptr_t, std::uint8_t> written_pages_;
 };
 
 // Makes the record of this process: a file in the folder that the environment names, else memory.

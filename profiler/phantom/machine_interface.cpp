@@ -53,6 +53,12 @@ void* tidemark_phantom_allocate(std::size_t bytes) {
 
 void tidemark_phantom_free(void* pointer) { static_cast<void>(Machine::get().free(pointer)); }
 
+void tidemark_phantom_on_read(void (*hook)(std::size_t bytes, int is_written)) {
+  Machine::get().set_read_hook(hook);
+}
+
+void tidemark_phantom_assume_true(void* condition) { Machine::get().assume_true(condition); }
+
 void tidemark_phantom_copy(void* destination, const void* source, std::size_t bytes) {
   Machine::get().copy(destination, source, bytes);
 }

@@ -25,6 +25,10 @@ void tidemark_phantom_release(void* start, std::size_t bytes);
 void* tidemark_phantom_allocate(std::size_t bytes);
 void tidemark_phantom_free(void* pointer);
 
+// The hook is told of every read of a scalar, and whether a copy had written it.
+void tidemark_phantom_on_read(void (*hook)(std::size_t bytes, int is_written));
+// Makes a condition true, as a kernel would have.
+void tidemark_phantom_assume_true(void* condition);
 void tidemark_phantom_copy(void* destination, const void* source, std::size_t bytes);
 void tidemark_phantom_forget(void* start, std::size_t bytes);
 

@@ -18,7 +18,7 @@ LIBRARIES = {
     "cudart": (r"(?:__)?cuda[A-Z]\w*", 801, ["cuda_runtime_api.h"]),
     "cublas": (r"cublas(?!Lt)\w+", 15, ["cublas_api.h", "cublas_v2.h"]),
     "cublasLt": (r"cublasLt\w+", 15, ["cublasLt.h"]),
-    "cudnn": (r"cudnn\w+", 3000, ["cudnn_graph.h", "cudnn_ops.h", "cudnn_cnn.h", "cudnn_adv.h"]),
+    "cudnn": (r"cudnn\w+", 4000, ["cudnn_graph.h", "cudnn_ops.h", "cudnn_cnn.h", "cudnn_adv.h"]),
     "cufft": (r"cufft\w+", 16, ["cufft.h", "cufftXt.h"]),
     "cusolver": (r"cusolver\w+", 9, ["cusolver_common.h", "cusolverDn.h"]),
     "cusparseLt": (r"cusparseLt\w+", 10, []),

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,6 +27,7 @@
 #include "machine_interface.hpp"
 #include "observed_place.hpp"
 #include "process_record.hpp"
+#include "unanswered.hpp"
 
 namespace tidemark::phantom {
 
@@ -129,6 +132,17 @@ void note_at_least(DeviceRecord& device, const LastAllocation& last, std::int64_
   device.peak_operator = last.operation;
 }
 
+bool is_running(const char* operation) {
+  return std::any_of(doing.operations.begin(), doing.operations.end(),
+                     [&](const char* name) { return std::strcmp(name, operation) == 0; });
+}
+
+// Nothing is wrong in a step that trains: that all elements are in range, equal or finite holds;
+// that any is not does not, as zeros say. (Checks of distributions, masks that mask nothing.)
+bool makes_condition_that_holds(const TraceEntry& entry) {
+  return entry.size_ == 1 && (is_running("aten::all") || is_running("aten::isfinite"));
+}
+
 // Called under the allocator's lock, once per event.
 void follow(const TraceEntry& entry) {
   DeviceRecord& device = device_record(entry.device_);
@@ -140,8 +154,54 @@ void follow(const TraceEntry& entry) {
     set_text(last.operation, doing.operation());
     tidemark_phantom_record()->phases |= 1 << static_cast<int>(last.phase);
     note_at_least(device, last, static_cast<std::int64_t>(entry.size_));
+    if (makes_condition_that_holds(entry)) {
+      tidemark_phantom_assume_true(reinterpret_cast<void*>(entry.addr_));
+    }
   } else if (entry.action_ == TraceEntry::FREE_COMPLETED) {
     tidemark_phantom_forget(reinterpret_cast<void*>(entry.addr_), entry.size_);
+  }
+}
+
+// Operators that read from the GPU how large their result is.
+struct SizedByValues {
+  const char* operation;
+  const char* call;
+  std::atomic<CallRecord*> record = nullptr;
+};
+
+SizedByValues* sizing_operation() {
+  static std::array<SizedByValues, 5> all{{
+      {"aten::nonzero", "the size of nonzero()'s result (also of a boolean mask), read as 0"},
+      {"aten::_unique2", "the size of unique()'s result, read as 0"},
+      {"aten::unique_dim", "the size of unique()'s result, read as 0"},
+      {"aten::unique_consecutive", "the size of unique_consecutive()'s result, read as 0"},
+      {"aten::repeat_interleave", "the size of repeat_interleave()'s result, read as 0"},
+  }};
+  for (auto name = doing.operations.rbegin(); name != doing.operations.rend(); ++name) {
+    for (SizedByValues& sized : all) {
+      if (std::strcmp(*name, sized.operation) == 0) return &sized;
+    }
+  }
+  return nullptr;
+}
+
+// item() of an integer. What only bounds classes makes no size where their number is given.
+bool is_taken_for_number(std::size_t bytes) {
+  constexpr std::size_t integer_bytes = 8;
+  return bytes == integer_bytes && !doing.operations.empty() &&
+         std::strcmp(doing.operations.back(), "aten::_local_scalar_dense") == 0 &&
+         !is_running("aten::one_hot") && !is_running("aten::bincount");
+}
+
+// Python prints a tensor by the elements that it selects from it.
+bool may_be_printing() { return !at::GradMode::is_enabled() && is_running("aten::masked_select"); }
+
+void note_read(std::size_t bytes, int is_written) {
+  if (bytes == 1 || may_be_printing()) return;  // a condition, or nothing that is held
+  if (SizedByValues* sized = sizing_operation()) {
+    tidemark_phantom_count(sized->call, Answer::modelled, &sized->record);
+  } else if (is_written == 0 && is_taken_for_number(bytes)) {
+    ++tidemark_phantom_record()->numbers;
   }
 }
 
@@ -223,6 +283,7 @@ extern "C" int tidemark_phantom_observe() {
   }
   // Names cost a little for every operator; they are for the report of `tidemark phantom`.
   if (std::getenv(tidemark::phantom::records_variable) != nullptr) {
+    tidemark_phantom_on_read(tidemark::phantom::note_read);
     at::addGlobalCallback(
         at::RecordFunctionCallback(tidemark::phantom::begin_operation,
                                    tidemark::phantom::end_operation)

@@ -73,8 +73,10 @@ struct ProcessRecord {
   std::atomic<std::int32_t> phases;
   // Calls that failed because the process was forked from one that had used the GPU.
   std::atomic<std::int64_t> refused_after_fork;
-  // Single bytes, which are conditions, read where no copy had written: false.
+  // Single bytes, which are conditions, read where no copy had written.
   std::atomic<std::int64_t> conditions;
+  // Eight bytes that a program took for one number, likewise: 0.
+  std::atomic<std::int64_t> numbers;
   std::array<char, 512> command;
   std::array<DeviceRecord, most_devices> devices;
   std::array<CallRecord, most_calls> calls;

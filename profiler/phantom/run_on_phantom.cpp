@@ -165,6 +165,7 @@ PhantomProcess process_of(const phantom::ProcessRecord& record) {
                          .is_card_lost = record.is_lost != 0,
                          .refused_after_fork = record.refused_after_fork,
                          .conditions = record.conditions,
+                         .numbers = record.numbers,
                          .calls = calls_of(record)};
   if (record.rank >= 0) process.rank = record.rank;
   for (std::int32_t index = 0; index < record.device_count; ++index) {

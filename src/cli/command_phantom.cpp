@@ -32,6 +32,10 @@ po::options_description phantom_options() {
   return options;
 }
 
+[[noreturn]] void refuse_no_command() {
+  throw UsageError("tidemark phantom needs a command after --, such as -- python train.py");
+}
+
 PhantomRequest read_request(const po::variables_map& given, const Arguments& command) {
   PhantomRequest request{.profile = find_gpu(given["gpu"].as<std::string>()).profile,
                          .command = command,
@@ -41,9 +45,7 @@ PhantomRequest read_request(const po::variables_map& given, const Arguments& com
   if (request.gpus < 0 || request.gpus > 16) {
     throw UsageError("--gpus takes 0 to 16, not " + std::to_string(request.gpus));
   }
-  if (command.empty()) {
-    throw UsageError("tidemark phantom needs a command after --, such as -- python train.py");
-  }
+  if (command.empty()) refuse_no_command();
   return request;
 }
 
@@ -59,6 +61,11 @@ std::string first_unanswered(const PhantomRun& run) {
 
 ExitCode run_phantom(const Arguments& arguments, const Streams& streams) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  // Before the words of a command are taken for options.
+  const bool asks_help = std::any_of(arguments.begin(), end, [](const std::string& argument) {
+    return argument == "--help" || argument == "-h";
+  });
+  if (end == arguments.end() && !asks_help) refuse_no_command();
   const auto given = parse_options("phantom",
                                    "Runs a PyTorch program, unchanged, on a GPU that is not there, "
                                    "and tells its peak.\n"
@@ -67,8 +74,11 @@ ExitCode run_phantom(const Arguments& arguments, const Streams& streams) {
   if (!given) return ExitCode::done;
   const PhantomRequest request = read_request(
       *given, end == arguments.end() ? Arguments{} : Arguments(end + 1, arguments.end()));
+  const auto report = option<std::string>(*given, "report");
+  if (report) check_writable(*report);
+  if (request.snapshot) check_writable(*request.snapshot);
   const PhantomRun run = run_on_phantom(request);
-  if (const auto report = option<std::string>(*given, "report")) {
+  if (report) {
     write_file(*report, format_phantom_run(request.profile, run));
   } else {
     print_phantom_run(request.profile, run, streams.err);

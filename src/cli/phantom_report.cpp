@@ -4,8 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "tidemark/phantom_remedy.hpp"
 #include "tidemark/report.hpp"
 
 namespace tidemark {
@@ -94,9 +96,16 @@ std::vector<std::string> remarks(const PhantomProcess& process) {
   }
   if (process.conditions > 0) {
     all.push_back("it read a condition from the GPU " + times(process.conditions) +
-                  ", where kernels make no values: each was false, and on a card another path may "
-                  "be taken (Transformers then leaves out masks that mask nothing)");
+                  ", where kernels make no values: all() and isfinite() were taken as true, any "
+                  "other as false, and on a card another path may be taken (Transformers then "
+                  "keeps a mask of padding)");
   }
+  if (process.numbers > 0) {
+    all.push_back("it read a whole number from the GPU " + times(process.numbers) +
+                  ", where kernels make no values: each was 0, and what is sized by one differs "
+                  "from a card's");
+  }
+  for (std::string& remedy : phantom_remedies(process.calls)) all.push_back(std::move(remedy));
   if (process.is_observed && !process.ran_backward) {
     all.emplace_back("no backward ran, so these are not the peaks of a training step");
   }

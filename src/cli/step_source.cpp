@@ -1,14 +1,37 @@
 #include "step_source.hpp"
 
 #include <ctime>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "tidemark/errors.hpp"
 #include "tidemark/phantom.hpp"
+#include "tidemark/phantom_remedy.hpp"
 
 namespace tidemark {
 
 namespace po = boost::program_options;
+
+namespace {
+
+// Where it fails over a call that a phantom refuses, the sentence says what to do.
+RecordedStep record_step(Device& device, const Program& program, const RecordOptions& options) {
+  try {
+    return device.record(program, options);
+  } catch (const DeviceError& error) {
+    std::vector<PhantomCall> refused = phantom_calls();
+    std::erase_if(refused,
+                  [](const PhantomCall& call) { return call.answer != PhantomAnswer::refused; });
+    std::string sentence = error.what();
+    for (const std::string& remedy : phantom_remedies(refused)) {
+      if (sentence.find(remedy) == std::string::npos) sentence += "; " + remedy;
+    }
+    throw DeviceError(sentence);
+  }
+}
+
+}  // namespace
 
 void add_record_options(po::options_description& options) {
   options.add_options()("device", po::value<std::string>()->default_value("auto"),
@@ -50,7 +73,7 @@ RecordedProgram record_program(std::unique_ptr<Device> device, const RecordReque
   RecordedProgram recorded;
   recorded.device = std::move(device);
   recorded.program = std::make_unique<Program>(std::move(program));
-  recorded.step = recorded.device->record(*recorded.program, request.options);
+  recorded.step = record_step(*recorded.device, *recorded.program, request.options);
   Provenance& provenance = recorded.step.trace.provenance;
   provenance.tool = tool_version();
   provenance.command_line = joined(command_line);

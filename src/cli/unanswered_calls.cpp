@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "tidemark/phantom.hpp"
+#include "tidemark/phantom_remedy.hpp"
 
 namespace tidemark {
 
@@ -43,6 +44,7 @@ std::optional<std::string> describe_unanswered_calls(const StepTrace& trace) {
   for (const PhantomCall& call : calls) {
     names += (names.empty() ? "" : ", ") + call.name + " (" + std::to_string(call.times) + ")";
   }
+  for (const std::string& remedy : phantom_remedies(calls)) names += "; " + remedy;
   return std::string(beginning_of_note) + names;
 }
 

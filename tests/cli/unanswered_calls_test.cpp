@@ -18,7 +18,8 @@ using test::run;
 using test::TemporaryFolder;
 
 const std::string sentence =
-    "the phantom GPU has no exact answer to: cuDNN batch norm (3), cufftExecC2C (1)";
+    "the phantom GPU has no exact answer to: cuDNN batch norm (3), cufftExecC2C (1); Fourier "
+    "transforms (cuFFT) are not covered by a phantom GPU: measure the step without them";
 
 StepTrace phantom_step(std::optional<std::vector<PhantomCall>> calls) {
   StepTrace trace = BlockChain(6).trace();

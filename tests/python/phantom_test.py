@@ -205,6 +205,16 @@ pinned.copy_(pinned.cuda(), non_blocking=True)
 assert pinned.sum().item() == 0
 tell()
 """,
+    # What checks of a healthy step ask.
+    "conditions": """
+x = torch.randn(8, 8, device="cuda")
+assert torch.isfinite(x).all() and torch.isfinite(x.sum())
+assert not torch.isnan(x).any() and not (x > 3).any()
+torch.distributions.Normal(x, torch.ones_like(x)).rsample()
+del x
+assert not torch.empty(1, dtype=torch.bool, device="cuda").item()
+tell()
+""",
     "lstm": """
 torch.nn.LSTM(16, 32).cuda()(torch.randn(5, 3, 16, device="cuda"))
 """,
@@ -216,6 +226,14 @@ try:
 except RuntimeError as error:
     print(str(error).splitlines()[0])
     sys.exit(3)
+""",
+    # Experts that get only the tokens routed to them, and a shape that is read.
+    "routed": """
+layer = torch.nn.Linear(8, 8).cuda()
+x = torch.randn(16, 8, device="cuda")
+layer(x[x[:, 0] > 0]).sum().backward()
+torch.zeros(int(torch.ones(4, dtype=torch.long, device="cuda").cumsum(0)[-1]), device="cuda")
+tell()
 """,
     "sudden_end": """
 x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
@@ -290,6 +308,28 @@ def check_refusal(phantom):
                if c["answer"] == "refused"]
     expect(done.returncode == 1 and any("RNN" in name or "Dropout" in name for name in refused),
            done, str(report))
+    remedy = "torch.backends.cudnn.flags(enabled=False)"
+    expect(remedy in done.stderr, done, "the program's own error does not say what to do")
+    expect(any(remedy in note for note in report["processes"][0]["notes"]), done, str(report))
+
+
+def check_conditions(phantom):
+    _, report = check_peaks(phantom, "conditions")
+    notes = report["processes"][0]["notes"]
+    assert any("condition from the GPU 7 times" in note for note in notes), report
+
+
+def check_sizes(phantom):
+    """Sizes that kernels would make are named, and are an error with --strict."""
+    done, report = check_peaks(phantom, "routed")
+    [process] = report["processes"]
+    [call] = process["calls_without_answer"]
+    expect("nonzero" in call["name"] and call["times"] == 1, done, str(report))
+    expect(any("fixed size" in note for note in process["notes"]), done, str(report))
+    expect(any("whole number from the GPU once" in note for note in process["notes"]), done,
+           str(report))
+    done, _ = phantom.run("routed", "--strict")
+    expect(done.returncode == 1 and "nonzero" in done.stderr, done, f"exit {done.returncode}")
 
 
 def check_graph(phantom):
@@ -319,11 +359,12 @@ def check_early_exit(phantom):
 
 
 def check_training(phantom, name, **how):
-    """A step that ran to its end: nothing to remark."""
+    """A step that ran to its end: nothing to remark but what libraries ask of gradients and seeds."""
     done, report = check_peaks(phantom, name, **how)
     expect(report["notes"] == [], done, str(report))
     for process in report["processes"]:
-        expect(process["notes"] == [], done, str(report))
+        expect(all("read a condition" in note for note in process["notes"]), done, str(report))
+        expect(process["calls_without_answer"] == [], done, str(report))
         expect(process["devices"][0]["peak"]["phase"] != "outside of a step", done, str(report))
     return done, report
 
@@ -416,6 +457,8 @@ def check_usage(phantom):
         expect(done.stderr.count("\n") == 1 and words in done.stderr, done, words)
 
     ends(2, "needs a command")
+    ends(2, "needs a command after --", "--gpu", "h200", "python", "train.py", "--epochs", "3")
+    ends(1, "there is no folder", "--report", phantom.folder / "missing" / "r.json", "--", "true")
     ends(2, "h200", "--gpu", "h2000", "--", "true")
     ends(2, "cannot be started", "--", "no_such_program")
     alone = phantom.folder / "tidemark"
@@ -520,6 +563,8 @@ def main():
         "out of memory": lambda: check_out_of_memory(phantom),
         "beside a driver": lambda: check_beside_driver(phantom),
         "refusal": lambda: check_refusal(phantom),
+        "conditions": lambda: check_conditions(phantom),
+        "sizes by values": lambda: check_sizes(phantom),
         "captured graph": lambda: check_graph(phantom),
         "sudden end": lambda: check_abrupt_end(
             phantom, "sudden_end", 7, (1 << 30) + (1 << 20), "exit status 7"),
