@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import re
 import warnings
 from typing import Any, Callable
 
@@ -66,6 +67,7 @@ def apply(model: nn.Module, plan: PlanLike, row: int | None = None,
     _refuse_sharded(model)
     groups = [[_module(model, path) for path in group] for group in plan.segments]
     _refuse_overlaps(plan)
+    numbers = _distinct_groups(plan, groups)
     if checkpoint is not None and any(len(group) > 1 for group in groups):
         raise PlanError(
             "another checkpoint function takes one module a checkpoint, and this plan groups "
@@ -80,9 +82,9 @@ def apply(model: nn.Module, plan: PlanLike, row: int | None = None,
     if groups:
         _turn_off_own(model, applied)
     pool = _pool_for(model, plan)
-    for number, group in enumerate(groups):
+    for number in numbers:
         kept = plan.kept[number] if plan.kept else None
-        _install(group, pool, checkpoint, kept, applied)
+        _install(groups[number], pool, checkpoint, kept, applied)
     model.__dict__[_ATTRIBUTE] = applied
     return applied
 
@@ -109,6 +111,11 @@ def _module(model: nn.Module, path: str) -> nn.Module:
                if name.endswith("." + path) or path.endswith("." + name) and name]
     if len(matches) == 1:
         return model.get_submodule(matches[0])
+    if re.fullmatch(r"ops \d+-\d+", path):
+        raise PlanError(
+            f"'{path}' is a stretch of the recorded step and no module: sweep with --blocks "
+            "'layers.*', or whatever the blocks' paths are, for checkpoints around modules"
+        )
     raise PlanError(
         f"the model has no module '{path}': the plan is for another model"
         + (f" ({', '.join(matches[:3])} are alike)" if matches else "")
@@ -130,6 +137,28 @@ def _refuse_overlaps(plan: Plan) -> None:
     twice = {path for path in paths if paths.count(path) > 1}
     if twice:
         raise PlanError(f"the plan names '{sorted(twice)[0]}' in two groups")
+
+
+def _distinct_groups(plan: Plan, groups: list[list[nn.Module]]) -> list[int]:
+    """The groups to put into force, by position. A module that stands for several blocks has one
+    forward, which makes each of its calls a checkpoint."""
+    paths: dict[int, list[str]] = {}
+    for group, names in zip(groups, plan.segments):
+        for module, name in zip(group, names):
+            paths.setdefault(id(module), []).append(name)
+    seen: set[int] = set()
+    numbers = []
+    for number, group in enumerate(groups):
+        shared = next((m for m in group if len(paths[id(m)]) > 1), None)
+        if shared is not None and (len(group) > 1 or plan.kept):
+            raise PlanError(
+                f"{', '.join(repr(name) for name in paths[id(shared)][:3])} are one module, whose "
+                "calls cannot be told apart: take a row with as many checkpoints as blocks"
+            )
+        if shared is None or id(shared) not in seen:
+            numbers.append(number)
+        seen.update(map(id, group))
+    return numbers
 
 
 def checkpoints_itself(model: nn.Module) -> bool:

@@ -57,6 +57,24 @@ def test_structure_and_names_stay():
     assert all("forward" not in module.__dict__ for module in model.modules())
 
 
+def test_a_module_that_is_several_blocks_is_checkpointed_at_each_call():
+    model, inputs = Chain(4), tokens()
+    for i in range(1, 4):
+        model.layers[i] = model.layers[0]
+    plain = train_step(model, inputs)
+    with tidemark.apply(model, groups(4, 1)) as applied:
+        assert same(train_step(model, inputs), plain)
+        assert [(s.forward_count, s.recompute_count) for s in applied.segments] == [(4, 4)]
+    with pytest.raises(tidemark.PlanError, match="are one module"):
+        tidemark.apply(model, groups(4, 2))
+    assert tidemark.applied_plan(model) is None
+
+
+def test_stretches_of_a_graph_are_no_modules():
+    with pytest.raises(tidemark.PlanError, match="--blocks"):
+        tidemark.apply(Chain(), [["ops 1-6"], ["ops 7-12"]])
+
+
 def test_applying_again_replaces_the_plan():
     model, inputs = Chain(), tokens()
     first = tidemark.apply(model, groups(6, 1))
