@@ -149,7 +149,8 @@ std::optional<std::string> ScheduleBuilder::invalid_reason() const {
                     [&](StorageId id) { return analysis_.requires_grad(id); });
     if (lifetimes_.is_reentrant() && !has_gradient_input && facts.first_backward != no_op) {
       return "None of the inputs of the checkpoint " + facts.segment.blocks.front() +
-             " have requires_grad=True: gradients of its parameters would be None";
+             " have requires_grad=True: gradients of its parameters would be None; the method "
+             "non_reentrant needs none";
     }
   }
   return std::nullopt;
