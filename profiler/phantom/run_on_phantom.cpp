@@ -43,7 +43,14 @@ class RecordFolder {
   std::string path_;
 };
 
-// While a command runs, the keyboard's signals are for it.
+volatile sig_atomic_t running_command = 0;
+
+void pass_on(int signal) {
+  if (running_command > 0) kill(running_command, signal);
+}
+
+// While a command runs, signals are for it: the keyboard's reach it anyway, those that end a job
+// are passed on, so that what it used is told all the same.
 class SignalsLeftToCommand {
  public:
   SignalsLeftToCommand() {
@@ -51,6 +58,11 @@ class SignalsLeftToCommand {
     ignore.sa_handler = SIG_IGN;
     sigaction(SIGINT, &ignore, &interrupt_);
     sigaction(SIGQUIT, &ignore, &quit_);
+    struct sigaction forward {};
+    forward.sa_handler = pass_on;
+    forward.sa_flags = SA_RESTART;
+    sigaction(SIGTERM, &forward, &terminate_);
+    sigaction(SIGHUP, &forward, &hang_up_);
   }
   SignalsLeftToCommand(const SignalsLeftToCommand&) = delete;
   SignalsLeftToCommand& operator=(const SignalsLeftToCommand&) = delete;
@@ -58,11 +70,15 @@ class SignalsLeftToCommand {
   void restore() const {
     sigaction(SIGINT, &interrupt_, nullptr);
     sigaction(SIGQUIT, &quit_, nullptr);
+    sigaction(SIGTERM, &terminate_, nullptr);
+    sigaction(SIGHUP, &hang_up_, nullptr);
   }
 
  private:
   struct sigaction interrupt_ {};
   struct sigaction quit_ {};
+  struct sigaction terminate_ {};
+  struct sigaction hang_up_ {};
 };
 
 // Where the command finds its libraries, and where its processes leave their records.
@@ -121,12 +137,14 @@ int run(const PhantomRequest& request, const Folders& folders) {
     signals.restore();
     become(request, folders, ends[1]);
   }
+  running_command = child;
   close(ends[1]);
   const std::string failure = read_all(ends[0]);
   close(ends[0]);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
+  running_command = 0;
   if (!failure.empty()) throw UsageError(failure);
   return status;
 }

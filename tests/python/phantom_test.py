@@ -235,6 +235,12 @@ layer(x[x[:, 0] > 0]).sum().backward()
 torch.zeros(int(torch.ones(4, dtype=torch.long, device="cuda").cumsum(0)[-1]), device="cuda")
 tell()
 """,
+    "endless": """
+x = torch.empty(1 << 20, dtype=torch.uint8, device="cuda")
+print("begun", flush=True)
+import time
+time.sleep(300)
+""",
     "sudden_end": """
 x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
 y = torch.empty(1 << 20, dtype=torch.uint8, device="cuda")
@@ -350,6 +356,19 @@ def check_abrupt_end(phantom, name, status, allocated, sentence):
     expect(any("abruptly" in note for note in process["notes"]), done, str(report))
     expect(any("no backward" in note for note in process["notes"]), done, str(report))
     expect(len(report["notes"]) == 1 and sentence in report["notes"][0], done, str(report))
+
+
+def check_terminated(phantom):
+    """What ends a job, as a queue does, ends the command, and what it used is told."""
+    script, report = phantom.folder / "program_endless.py", phantom.folder / "endless.json"
+    script.write_text(HEADER + PROGRAMS["endless"])
+    command = [phantom.tidemark, "phantom", "--report", report, "--", sys.executable, script]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline() == "begun\n"
+        run.terminate()
+        assert run.wait(60) == 128 + 15
+    told = json.loads(report.read_text())
+    assert reported_peaks(told)[0][0] == 1 << 20 and "signal 15" in told["notes"][0], told
 
 
 def check_early_exit(phantom):
@@ -556,6 +575,7 @@ def main():
         "fork": lambda: check_fork(phantom),
         "crash": lambda: check_abrupt_end(
             phantom, "crash", 139, (1 << 30) + (3 << 20), "signal 11"),
+        "terminated": lambda: check_terminated(phantom),
         "early exit": lambda: check_early_exit(phantom),
         "usage": lambda: check_usage(phantom),
         "lost card": lambda: check_lost_card(phantom),
