@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "random_trace.hpp"
 #include "replaced.hpp"
 #include "structural_damage.hpp"
+#include "temporary_folder.hpp"
 #include "tidemark/io.hpp"
 
 namespace tidemark {
@@ -23,6 +23,7 @@ using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
 using test::RandomTrace;
 using test::succeeds_or_says_why;
+using test::TemporaryFolder;
 
 // Everything that is optional left out.
 StepTrace smallest_trace() {
@@ -304,25 +305,6 @@ TEST_CASE("damaged structure is read or refused in one sentence", "[step_trace_j
   CHECK(accepted > 100);
 }
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::random_device random;
-    path_ = std::filesystem::temp_directory_path() / ("tidemark_test_" + std::to_string(random()));
-    std::filesystem::create_directory(path_);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string file(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
 std::string raw_content(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -335,19 +317,19 @@ void write_raw(const std::string& path, const std::string& content) {
 TEST_CASE("a trace file is compressed by its name and read by its content", "[step_trace_json]") {
   const TemporaryFolder folder;
   const StepTrace trace = RandomTrace(3).trace();
-  write_step_trace(trace, folder.file("step.json.gz"));
-  write_step_trace(trace, folder.file("step.json"));
-  CHECK(raw_content(folder.file("step.json")) == format_step_trace(trace));
-  CHECK(raw_content(folder.file("step.json.gz")).substr(0, 2) == "\x1f\x8b");
-  CHECK(read_step_trace(folder.file("step.json.gz")) == trace);
-  std::filesystem::rename(folder.file("step.json.gz"), folder.file("step.json"));
-  CHECK(read_step_trace(folder.file("step.json")) == trace);
+  write_step_trace(trace, folder / "step.json.gz");
+  write_step_trace(trace, folder / "step.json");
+  CHECK(raw_content(folder / "step.json") == format_step_trace(trace));
+  CHECK(raw_content(folder / "step.json.gz").substr(0, 2) == "\x1f\x8b");
+  CHECK(read_step_trace(folder / "step.json.gz") == trace);
+  std::filesystem::rename(folder / "step.json.gz", folder / "step.json");
+  CHECK(read_step_trace(folder / "step.json") == trace);
 }
 
 TEST_CASE("a truncated or flipped gzip file is refused in one sentence",
           "[step_trace_json][mutation]") {
   const TemporaryFolder folder;
-  const std::string path = folder.file("step.json.gz");
+  const std::string path = folder / "step.json.gz";
   const StepTrace trace = RandomTrace(5).trace();
   write_step_trace(trace, path);
   const std::string whole = raw_content(path);
