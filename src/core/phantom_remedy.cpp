@@ -17,11 +17,10 @@ constexpr std::array<Remedy, 7> remedies{{
      "Fourier transforms (cuFFT) are not covered by a phantom GPU: measure the step without them"},
     {"cusolver",
      "decompositions and inverses (cuSOLVER) are not covered by a phantom GPU: run them on the "
-     "CPU, "
-     "or measure the step without them"},
+     "CPU, or measure the step without them"},
     {"cusparse",
-     "sparse products (cuSPARSE) are not covered by a phantom GPU: measure the step with dense "
-     "ones"},
+     "sparse products (cuSPARSE) are not covered by a phantom GPU: measure the step with "
+     "dense ones"},
     {"cudnn",
      "this part of cuDNN (recurrent networks, CTC loss, grid sampling) is not covered by a phantom "
      "GPU: within torch.backends.cudnn.flags(enabled=False) kernels of PyTorch's own run, which "
@@ -30,9 +29,8 @@ constexpr std::array<Remedy, 7> remedies{{
      "CUDA graphs are not covered by a phantom GPU: run without them (torch.compile: without "
      "reduce-overhead)"},
     {"cudaMallocAsync",
-     "the driver's own pools are not covered by a phantom GPU: leave backend:cudaMallocAsync out "
-     "of "
-     "PYTORCH_ALLOC_CONF"},
+     "the driver's own pools are not covered by a phantom GPU: leave backend:cudaMallocAsync "
+     "out of PYTORCH_ALLOC_CONF"},
     {"the size of",
      "sizes that depend on values are not known without kernels, and what is made of them takes no "
      "memory here: to count it, give it a fixed size (a capacity of each expert)"},

@@ -142,9 +142,10 @@ void check_writable(const std::string& path) {
 }
 
 void check_folder(const std::string& path) {
+  std::error_code error;
   const std::filesystem::path folder =
-      std::filesystem::exists(path) ? std::filesystem::path(path) : existing_folder(path);
-  if (!std::filesystem::is_directory(folder)) {
+      std::filesystem::exists(path, error) ? std::filesystem::path(path) : existing_folder(path);
+  if (!std::filesystem::is_directory(folder, error)) {
     throw InputError(path, "", "cannot be made: " + folder.string() + " is no folder");
   }
   if (access(folder.c_str(), W_OK) != 0) {
