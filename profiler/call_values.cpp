@@ -208,6 +208,8 @@ template <typename... Cases>
 struct Overloaded : Cases... {
   using Cases::operator()...;
 };
+template <typename... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
 
 template <typename Value, typename Visit>
 void visit_views(Value& value, const Visit& visit) {
