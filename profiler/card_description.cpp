@@ -8,7 +8,8 @@
 
 #include <array>
 #include <cctype>
-#include <type_traits>
+
+#include "library_functions.hpp"
 
 namespace tidemark {
 
@@ -29,20 +30,15 @@ class DeviceDescriptor {
 
   // The rest may be called where this is true.
   [[nodiscard]] bool find_functions(void* library) {
-    bool is_complete = true;
-    const auto find = [&](auto& function, const char* name) {
-      function =
-          reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      is_complete = is_complete && function != nullptr;
-    };
-    find(version_, "cudnnGetVersion");
-    find(create_, "cudnnBackendCreateDescriptor");
-    find(destroy_, "cudnnBackendDestroyDescriptor");
-    find(set_, "cudnnBackendSetAttribute");
-    find(finalize_, "cudnnBackendFinalize");
-    find(get_, "cudnnBackendGetAttribute");
-    find(last_error_, "cudnnGetLastErrorString");
-    return is_complete;
+    LibraryFunctions functions(library);
+    functions.find(version_, "cudnnGetVersion");
+    functions.find(create_, "cudnnBackendCreateDescriptor");
+    functions.find(destroy_, "cudnnBackendDestroyDescriptor");
+    functions.find(set_, "cudnnBackendSetAttribute");
+    functions.find(finalize_, "cudnnBackendFinalize");
+    functions.find(get_, "cudnnBackendGetAttribute");
+    functions.find(last_error_, "cudnnGetLastErrorString");
+    return functions.is_complete();
   }
 
   [[nodiscard]] std::size_t version() const { return version_(); }

@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "library_functions.hpp"
 #include "tidemark/errors.hpp"
 
 namespace tidemark {
@@ -48,22 +49,18 @@ struct CuptiSession::Library {
   static Library* collecting;
 
   [[nodiscard]] bool find_functions(void* file) {
-    bool is_complete = true;
-    const auto find = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(file, name));
-      is_complete = is_complete && function != nullptr;
-    };
-    find(register_callbacks, "cuptiActivityRegisterCallbacks");
-    find(enable, "cuptiActivityEnable");
-    find(disable, "cuptiActivityDisable");
-    find(flush_all, "cuptiActivityFlushAll");
-    find(next_record, "cuptiActivityGetNextRecord");
-    find(dropped_records, "cuptiActivityGetNumDroppedRecords");
-    find(push, "cuptiActivityPushExternalCorrelationId");
-    find(pop, "cuptiActivityPopExternalCorrelationId");
-    find(timestamp, "cuptiGetTimestamp");
-    find(result_string, "cuptiGetResultString");
-    return is_complete;
+    LibraryFunctions functions(file);
+    functions.find(register_callbacks, "cuptiActivityRegisterCallbacks");
+    functions.find(enable, "cuptiActivityEnable");
+    functions.find(disable, "cuptiActivityDisable");
+    functions.find(flush_all, "cuptiActivityFlushAll");
+    functions.find(next_record, "cuptiActivityGetNextRecord");
+    functions.find(dropped_records, "cuptiActivityGetNumDroppedRecords");
+    functions.find(push, "cuptiActivityPushExternalCorrelationId");
+    functions.find(pop, "cuptiActivityPopExternalCorrelationId");
+    functions.find(timestamp, "cuptiGetTimestamp");
+    functions.find(result_string, "cuptiGetResultString");
+    return functions.is_complete();
   }
 
   // "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES (35)".
