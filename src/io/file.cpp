@@ -49,6 +49,14 @@ std::string inflate_gzip(const std::string& path, const std::string& packed) {
   throw InputError(path, "", "cannot be written: " + reason);
 }
 
+// A device or a pipe is written to, never replaced. Throws where a folder stands there.
+bool is_written_in_place(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) refuse_writing(path, "it is a folder");
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+}
+
 // Whether the content all arrived; errno tells why not.
 bool write_whole(const std::string& path, const std::string& content) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -108,17 +116,15 @@ std::string read_file(const std::string& path) {
 
 void write_file(const std::string& path, const std::string& content) {
   const std::string packed = path.ends_with(".gz") ? deflate_gzip(content) : content;
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (std::filesystem::is_directory(status)) refuse_writing(path, "it is a folder");
-  // A device or a pipe is written to, never replaced.
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+  if (is_written_in_place(path)) {
     if (!write_whole(path, packed)) refuse_writing(path, std::strerror(errno));
     return;
   }
+  std::error_code error;
   // What a link points to is replaced, not the link.
-  const std::string target =
-      std::filesystem::exists(status) ? std::filesystem::canonical(path, error).string() : path;
+  const std::string target = std::filesystem::exists(path, error)
+                                 ? std::filesystem::canonical(path, error).string()
+                                 : path;
   const std::string partial = target + ".partial";
   if (!write_whole(partial, packed)) {
     const std::string reason = std::strerror(errno);
@@ -130,10 +136,8 @@ void write_file(const std::string& path, const std::string& content) {
 }
 
 void check_writable(const std::string& path) {
+  if (is_written_in_place(path)) return;
   std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (std::filesystem::is_directory(status)) refuse_writing(path, "it is a folder");
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return;
   const std::filesystem::path folder = std::filesystem::absolute(path, error).parent_path();
   if (!std::filesystem::is_directory(folder, error)) {
     refuse_writing(path, "there is no folder " + folder.string());
