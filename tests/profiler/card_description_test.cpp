@@ -2,29 +2,17 @@
 // clang-format off
 #include "card_description.hpp"
 
-#include <dlfcn.h>
-
 #include <catch2/catch.hpp>
-#include <cstring>
 #include <string>
 // clang-format on
 
 #include "fake_cudnn.hpp"
+#include "fake_library.hpp"
 
 namespace tidemark {
 namespace {
 
-// Its functions are reached through the library, as the real one's are.
-FakeCudnn& fake() {
-  void* library = dlopen(TIDEMARK_FAKE_CUDNN, RTLD_NOW | RTLD_LOCAL);
-  REQUIRE(library != nullptr);
-  void* symbol = dlsym(library, "fake_cudnn");
-  REQUIRE(symbol != nullptr);
-  decltype(&fake_cudnn) function = nullptr;
-  std::memcpy(&function, &symbol, sizeof symbol);
-  *function() = FakeCudnn{};
-  return *function();
-}
+FakeCudnn& fake() { return test::renewed<FakeCudnn>(TIDEMARK_FAKE_CUDNN, "fake_cudnn"); }
 
 TEST_CASE("cuDNN's description of a device is taken as it is", "[cudnn]") {
   FakeCudnn& cudnn = fake();

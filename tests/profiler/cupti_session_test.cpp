@@ -3,30 +3,18 @@
 #include "cupti_session.hpp"
 #include "cuda_timers.hpp"
 
-#include <dlfcn.h>
-
 #include <catch2/catch.hpp>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 // clang-format on
 
 #include "fake_cupti.hpp"
+#include "fake_library.hpp"
 
 namespace tidemark {
 namespace {
 
-// Its functions are reached through the library, as the session reaches them.
-FakeCupti& fake() {
-  void* library = dlopen(TIDEMARK_FAKE_CUPTI, RTLD_NOW | RTLD_LOCAL);
-  REQUIRE(library != nullptr);
-  void* symbol = dlsym(library, "fake_cupti");
-  REQUIRE(symbol != nullptr);
-  decltype(&fake_cupti) function = nullptr;
-  std::memcpy(&function, &symbol, sizeof symbol);
-  *function() = FakeCupti{};
-  return *function();
-}
+FakeCupti& fake() { return test::renewed<FakeCupti>(TIDEMARK_FAKE_CUPTI, "fake_cupti"); }
 
 constexpr std::uint64_t day = 86'400'000'000'000;
 
